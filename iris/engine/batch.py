@@ -1,0 +1,454 @@
+"""LocalEngine: a GGUF in this process, for many students at once.
+
+One worker thread owns the llama.cpp context. Each step puts one token of every answer being written and a chunk of
+the prompts being read into one batch (continuous batching), so answers join and leave between steps and a long
+prompt never holds up the others. Sequences keep what they have read; a new prompt continues from the longest prefix
+that any of them holds, and cells are shared, not copied. The least recently used sequences make room.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence as SequenceOf
+from pathlib import Path
+
+import numpy as np
+
+from iris.engine import EngineStatus, GenerationRequest, Message, Sampling, TokenLogprob, schema
+from iris.engine.answer import Answer, AnswerStream
+from iris.engine.cache import Cells, Ints, Sequence, common_prefix
+from iris.engine.llama import Context, Model, Sampler
+from iris.engine.template import ChatTemplate
+from iris.engine.trim import fit
+from iris.errors import EngineClosed, EngineFailure, IrisError, ModelFileError, QueueFull, RequestError
+
+log = logging.getLogger(__name__)
+
+BATCH = 512
+"""Tokens of one decode at most."""
+
+STREAMING_STEP_S = 0.15
+"""How long a step may take while answers are being written: the gap a reader sees between two tokens."""
+
+READING_STEP_S = 0.5
+"""How long a step may take while only prompts are read: what a cancelled request can still cost."""
+
+WORTH_SHARING = 16
+"""Tokens a longer shared prefix must bring before a prompt waits for, or moves to, another sequence."""
+
+CONVERSATIONS_PER_SLOT = 4
+"""Conversations kept in memory for each answer that can be written at the same time: students also read and think."""
+
+
+class LocalEngine:
+    """See ``iris.engine.Engine``. Loading takes as long as reading the file.
+
+    Args:
+        path: the GGUF.
+        model_id: its name in the catalog.
+        adapter: a LoRA adapter GGUF for it.
+        slots: answers written at the same time.
+        queue: requests that may wait beyond those.
+        context: tokens one conversation may hold; at most what the model was trained for.
+        cache: tokens kept over all conversations; lowered when memory is short.
+        threads: CPU threads.
+
+    Raises:
+        ModelFileError: the file cannot be served (broken, unsupported, no chat template, no memory).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        model_id: str = "",
+        adapter: Path | None = None,
+        slots: int = 8,
+        queue: int = 64,
+        context: int = 4096,
+        cache: int = 16384,
+        threads: int = 2,
+    ) -> None:
+        self._id = model_id or path.name
+        self._slots = slots
+        self._queue = queue
+        self._threads = threads
+        self._model = Model(path, adapter)
+        try:
+            source = self._model.chat_template()
+            if not source:
+                raise ModelFileError(
+                    f"{path.name} carries no chat template, so Iris cannot know how to talk to it. "
+                    "Use an instruction-tuned model, or export it again with its tokenizer's chat template."
+                )
+            self._template = ChatTemplate(
+                source,
+                bos=self._model.bos,
+                eos=self._model.eos,
+                tokenize=lambda text, special: self._model.tokenize(text, special=special),
+                bos_token=self._model.bos_token if self._model.adds_bos else None,
+            )
+            trained = self._model.n_ctx_train or context
+            self._context_tokens = min(context, trained)
+            self._capacity = max(self._context_tokens, min(cache, _affordable_cells(self._model.kv_bytes_per_token)))
+            self._open_context()
+        except BaseException:
+            self._model.close()
+            raise
+        self._wake = threading.Condition()
+        self._waiting: deque[Answer] = deque()
+        self._active: list[Answer] = []
+        self._closing = False
+        self._restarts = 0
+        self._read_rate = 0.0  # prompt tokens a second, a moving average; 0 until measured
+        self._worker = threading.Thread(target=self._run, name=f"iris-engine {self._id}", daemon=True)
+        self._worker.start()
+
+    # What other threads call.
+
+    @property
+    def model_id(self) -> str:
+        return self._id
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    def stream(self, request: GenerationRequest) -> AnswerStream:
+        answer = self._prepare(request)
+        with self._wake:
+            if self._closing:
+                self._release(answer)
+                raise EngineClosed("This model was just unloaded. Ask again.")
+            waiting = sum(not other.cancelled for other in self._waiting)
+            room = self._slots - len(self._active) + self._queue
+            if waiting >= room:
+                self._release(answer)
+                raise QueueFull(waiting + 1)
+            self._waiting.append(answer)
+            if waiting >= self._slots - len(self._active):
+                answer.tell_place(waiting + 1)
+            self._wake.notify()
+        return AnswerStream(answer, self._cancel)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._model.tokenize(text, special=False))
+
+    def warm(self, messages: SequenceOf[Message]) -> None:
+        answer = self._prepare(GenerationRequest(tuple(messages), Sampling(max_tokens=0)))
+        with self._wake:
+            if not self._closing:
+                self._waiting.append(answer)
+                self._wake.notify()
+
+    def status(self) -> EngineStatus:
+        with self._wake:
+            return EngineStatus(
+                active=len(self._active),
+                waiting=sum(not answer.cancelled for answer in self._waiting),
+                slots=self._slots,
+                cached_tokens=self._cells.used,
+                cache_capacity=self._cells.capacity,
+                restarts=self._restarts,
+            )
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._worker.join()
+
+    def _prepare(self, request: GenerationRequest) -> Answer:
+        if not request.messages or not request.messages[-1].content.strip():
+            raise RequestError("There is no question. Write one and send it again.")
+        grammar = schema.grammar(request.json_schema) if request.json_schema is not None else None
+        prompt, dropped, room = fit(
+            request.messages, self._template.encode, context=self._context_tokens, answer=request.sampling.max_tokens
+        )
+        answer = Answer(request, prompt, max_tokens=min(request.sampling.max_tokens, room), dropped=dropped)
+        answer.sampler = Sampler(self._model, request.sampling, grammar)
+        return answer
+
+    def _cancel(self, answer: Answer) -> None:
+        with self._wake:
+            answer.cancelled = True
+            self._wake.notify()
+
+    @staticmethod
+    def _release(answer: Answer) -> None:
+        if answer.sampler is not None:
+            answer.sampler.close()
+            answer.sampler = None
+
+    # What the worker does.
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._closing or self._active or self._waiting):
+                    self._wake.wait()
+                if self._closing:
+                    break
+            try:
+                self._step()
+            except Exception as error:
+                log.exception("the engine of %s failed and is restarted", self._id)
+                if not self._restart(error):
+                    break
+        with self._wake:
+            self._closing = True
+            for answer in [*self._active, *self._waiting]:
+                answer.fail(EngineClosed("The engine was shut down before this answer was complete. Ask again."))
+            self._active.clear()
+            self._waiting.clear()
+        self._context.close()
+        self._model.close()
+
+    def _step(self) -> None:
+        with self._wake:
+            for answer in [a for a in self._active if a.cancelled]:
+                self._leave(answer)
+                answer.finish("cancelled")
+            self._admit()
+        if not self._active:
+            return
+        parts = self._fill()
+        started = time.monotonic()
+        self._decode()
+        self._measure(parts, time.monotonic() - started)
+        for answer, tokens, output in parts:
+            assert answer.sequence is not None
+            self._cells.append(answer.sequence, tokens)
+            if output is None:
+                continue
+            try:
+                self._advance(answer, output)
+            except Exception as error:  # this answer's own failure must not take the others down
+                if not isinstance(error, IrisError):
+                    log.exception("an answer failed")
+                    error = EngineFailure("This answer could not be generated because of an internal error. Ask again.")
+                self._leave(answer)
+                answer.fail(error)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._active) < self._slots:
+            answer = self._waiting[0]
+            if not answer.cancelled and not self._place(answer):
+                break
+            self._waiting.popleft()
+            if answer.cancelled:
+                answer.finish("cancelled")
+            else:
+                self._active.append(answer)
+        place = 0
+        for answer in self._waiting:
+            if not answer.cancelled:
+                place += 1
+                answer.tell_place(place)
+
+    def _place(self, answer: Answer) -> bool:
+        """Give the answer a sequence that begins with as much of its prompt as any holds; False when there is no room."""
+        busy = {a.sequence.number for a in self._active if a.sequence}
+        idle = sorted((s for s in self._cells.sequences if s.number not in busy), key=lambda s: s.last_used)
+        if not idle:
+            return False
+        source, shared = self._longest_prefix(answer)
+        # Going on where a conversation stopped changes its sequence; a prefix that others still need is shared instead.
+        if source in idle and source.length - shared < WORTH_SHARING:
+            target = source
+        else:
+            target = next((s for s in idle if s.length == 0), None) or next(
+                (s for s in idle if s is not source), source
+            )
+        need = answer.prompt_tokens + answer.max_tokens - shared + sum(a.reserved for a in self._active)
+        if target is not source:
+            self._truncate(target, 0)
+        for victim in idle:
+            if self._cells.free >= need:
+                break
+            if victim is not source and victim is not target:
+                self._truncate(victim, 0)
+        if self._cells.free < need and source in idle and source is not target:
+            target = source
+        if target is source:
+            shared = self._truncate(source, shared)
+            need = answer.prompt_tokens + answer.max_tokens - shared + sum(a.reserved for a in self._active)
+        if self._cells.free < need:
+            return False
+        if target is not source and shared:
+            self._share(source, target, shared)
+        answer.admitted(target, target.length)
+        return True
+
+    def _longest_prefix(self, answer: Answer) -> tuple[Sequence, int]:
+        # The last token is always read again: its logits are needed.
+        usable = answer.tokens[:-1]
+        best, shared = self._cells.sequences[0], -1
+        for sequence in self._cells.sequences:
+            size = common_prefix(sequence.tokens, usable)
+            if size > shared or (size == shared and sequence.length < best.length):
+                best, shared = sequence, size
+        return best, shared
+
+    def _truncate(self, sequence: Sequence, length: int) -> int:
+        """Forget a sequence's tail; some memories (recurrent ones) can only forget all. Returns what is left."""
+        if sequence.length > length:
+            if not self._context.truncate(sequence.number, length):
+                length = 0
+                self._context.truncate(sequence.number, 0)
+            self._cells.truncate(sequence, length)
+        return sequence.length
+
+    def _share(self, source: Sequence, target: Sequence, length: int) -> None:
+        self._context.copy(source.number, target.number, target.length, length)
+        self._cells.share(source, target, length)
+
+    def _fill(self) -> list[tuple[Answer, Ints, int | None]]:
+        """Compose the batch: every answer's next token, then prompts in order of arrival up to the step's budget.
+
+        Returns (answer, tokens, batch index whose logits give its next token or None) for each part.
+        """
+        batch = self._context.batch
+        batch.clear()
+        parts: list[tuple[Answer, Ints, int | None]] = []
+        for answer in self._active:
+            if answer.next_token is not None and answer.sequence is not None:
+                token = np.array([answer.next_token], np.int32)
+                index = batch.add(token, answer.sequence.length, answer.sequence.number, output_last=True)
+                parts.append((answer, token, index))
+        budget = min(self._read_budget(streaming=bool(parts)), batch.size - len(batch))
+        ahead: list[Answer] = []
+        for answer in self._active:
+            if budget <= 0:
+                break
+            if not answer.reading or answer.sequence is None or self._waits_for_prefix(answer, ahead):
+                continue
+            ahead.append(answer)
+            answer.reading_own = True
+            start = answer.sequence.length
+            tokens = answer.tokens[start : start + budget]
+            complete = start + len(tokens) == len(answer.tokens)
+            index = batch.add(tokens, start, answer.sequence.number, output_last=complete)
+            parts.append((answer, tokens, index if complete else None))
+            budget -= len(tokens)
+        return parts
+
+    def _waits_for_prefix(self, answer: Answer, ahead: list[Answer]) -> bool:
+        """Whether someone ahead is just reading a prefix that this prompt shares: it is read once, then shared."""
+        sequence = answer.sequence
+        if answer.reading_own or sequence is None:
+            return False
+        source, shared = self._longest_prefix(answer)
+        if source is not sequence and shared >= sequence.length + WORTH_SHARING:
+            answer.borrowed(shared - sequence.length)
+            self._share(source, sequence, shared)
+        worth = sequence.length + WORTH_SHARING
+        return any(common_prefix(other.tokens, answer.tokens[:-1]) >= worth for other in ahead)
+
+    def _read_budget(self, *, streaming: bool) -> int:
+        seconds = STREAMING_STEP_S if streaming else READING_STEP_S
+        wanted = int(self._read_rate * seconds) if self._read_rate else 64
+        return min(max(wanted, 16), BATCH)
+
+    def _measure(self, parts: list[tuple[Answer, Ints, int | None]], seconds: float) -> None:
+        tokens = sum(len(part) for _, part, _ in parts)
+        if tokens >= 16 and seconds > 0:
+            rate = tokens / seconds
+            self._read_rate = rate if not self._read_rate else 0.7 * self._read_rate + 0.3 * rate
+
+    def _decode(self) -> None:
+        code = self._context.decode()
+        if (
+            code == 1
+        ):  # no free cells: the accounting prevents it, but an idle conversation is worth less than a failure
+            busy = {a.sequence.number for a in self._active if a.sequence}
+            for sequence in self._cells.sequences:
+                if sequence.number not in busy:
+                    self._truncate(sequence, 0)
+            code = self._context.decode()
+        if code != 0:
+            raise RuntimeError(f"llama_decode returned {code}")
+
+    def _advance(self, answer: Answer, index: int) -> None:
+        if answer.max_tokens == 0:
+            self._leave(answer)
+            answer.finish("length")
+            return
+        assert answer.sampler is not None
+        token = answer.sampler.sample(self._context, index)
+        logprob = _logprob(self._context.logits(index), token, answer.request.logprobs)
+        reason = answer.accept(token, self._model.piece(token), ends=token in self._model.end_tokens, logprob=logprob)
+        if reason:
+            self._leave(answer)
+            answer.finish(reason)
+
+    def _leave(self, answer: Answer) -> None:
+        """Take the answer out of the batch; its sequence stays as a prefix for what comes next."""
+        if answer in self._active:
+            self._active.remove(answer)
+        if answer.sequence is not None:
+            answer.sequence.last_used = time.monotonic()
+            answer.sequence = None
+
+    def _open_context(self) -> None:
+        sequences = self._slots * CONVERSATIONS_PER_SLOT
+        self._context = Context(
+            self._model, cells=self._capacity, sequences=sequences, batch=BATCH, threads=self._threads
+        )
+        self._cells = Cells(self._context.cells, sequences, self._context_tokens)
+
+    def _restart(self, error: Exception) -> bool:
+        """Open a fresh context and let every running answer go on in it, once; False when that fails too."""
+        with self._wake:
+            self._restarts += 1
+            self._context.close()
+            running, self._active = self._active, []
+            for answer in reversed(running):
+                answer.sequence = None
+                answer.attempts += 1
+                if answer.attempts > 1:
+                    answer.fail(
+                        EngineFailure(f"The engine failed twice on this question ({error}). Change it, or try later.")
+                    )
+                    continue
+                answer.tokens = np.concatenate([answer.tokens, np.array(answer.generated, np.int32)])
+                answer.next_token = None
+                answer.tell("The engine hit an error and was restarted; the answer goes on.")
+                self._waiting.appendleft(answer)
+            try:
+                self._open_context()
+            except ModelFileError:
+                log.exception("the engine of %s could not be restarted", self._id)
+                return False
+        return True
+
+
+def _logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob | None:
+    """Log-softmax of the raw logits at ``token`` and at the ``top`` likeliest tokens."""
+    if top <= 0:
+        return None
+    values = logits.astype(np.float64)
+    peak = values.max()
+    values -= peak + np.log(np.exp(values - peak).sum())
+    best = np.argsort(-values)[:top]
+    return TokenLogprob(token, float(values[token]), tuple((int(i), float(values[i])) for i in best))
+
+
+def _affordable_cells(bytes_per_token: int) -> int:
+    """Cached tokens that fit into a third of the memory that is free now (the container's limit counted)."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit != "max":
+            free = min(free, int(limit) - used)
+    except (OSError, ValueError):
+        pass
+    return max(512, free // 3 // max(1, bytes_per_token)) // 256 * 256

@@ -1,0 +1,127 @@
+"""Settings from ``IRIS_*`` environment variables, read when called and never at import."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from iris.errors import SettingsError
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+def home() -> Path:
+    """The state folder: ``IRIS_HOME``, or ``~/.iris``. Not created here."""
+    value = os.environ.get("IRIS_HOME", "").strip()
+    return Path(value).expanduser() if value else Path.home() / ".iris"
+
+
+def writable_home() -> Path:
+    """Create the state folder if needed and prove that a file can be written in it.
+
+    Raises:
+        SettingsError: it cannot be created or written; the message names the folder and the remedy.
+    """
+    folder = home()
+    probe = folder / f".write-test-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"Iris cannot write to its state folder {folder} ({error.strerror or error}). "
+            "Set IRIS_HOME to a folder you may write to."
+        ) from error
+    return folder
+
+
+def cpu_quota() -> int:
+    """How many CPUs this process may really use, at least 1.
+
+    The smallest of: the affinity mask, the control-group quota (v2 ``cpu.max``, v1 ``cfs_quota_us``), and
+    ``CPU_CORES``, which a Hugging Face Space sets. ``os.cpu_count()`` alone is the host's count inside a container.
+    """
+    limits: list[float] = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            limits.append(int(quota) / int(period))
+    except (OSError, ValueError):
+        pass
+    try:
+        v1 = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((v1 / "cpu.cfs_quota_us").read_text())
+        if quota_us > 0:
+            limits.append(quota_us / int((v1 / "cpu.cfs_period_us").read_text()))
+    except (OSError, ValueError):
+        pass
+    with contextlib.suppress(KeyError, ValueError):
+        limits.append(float(os.environ["CPU_CORES"]))
+    return max(1, math.floor(min(limit for limit in limits if limit > 0) + 0.01))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run of Iris is configured with; see ``load`` for the variable behind each field."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    model: str = DEFAULT_MODEL
+    engine_url: str = ""
+    engine_key: str = ""
+    threads: int = 1
+    slots: int = 8
+    queue: int = 64
+    context: int = 4096
+    cache: int = 16384
+    loaded_models: int = 2
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    ``IRIS_HOST``, ``IRIS_PORT``, ``IRIS_MODEL``; ``IRIS_ENGINE_URL`` and ``IRIS_ENGINE_KEY`` send questions to an
+    OpenAI-compatible server instead; ``IRIS_THREADS`` (default: the CPU quota), ``IRIS_SLOTS`` (answers written at
+    the same time), ``IRIS_QUEUE`` (students who may wait), ``IRIS_CONTEXT`` (tokens one conversation may hold),
+    ``IRIS_CACHE`` (tokens kept in memory over all conversations), ``IRIS_LOADED_MODELS``.
+
+    Raises:
+        SettingsError: a number is not one, or out of range.
+    """
+    context = _integer("IRIS_CONTEXT", 4096, low=256)
+    cache = _integer("IRIS_CACHE", max(16384, context), low=256)
+    if cache < context:
+        raise SettingsError(
+            f"IRIS_CACHE ({cache}) must be at least IRIS_CONTEXT ({context}): one conversation must fit."
+        )
+    return Settings(
+        host=os.environ.get("IRIS_HOST", "").strip() or "127.0.0.1",
+        port=_integer("IRIS_PORT", 7860, low=0, high=65535),
+        model=os.environ.get("IRIS_MODEL", "").strip() or DEFAULT_MODEL,
+        engine_url=os.environ.get("IRIS_ENGINE_URL", "").strip(),
+        engine_key=os.environ.get("IRIS_ENGINE_KEY", "").strip(),
+        threads=_integer("IRIS_THREADS", cpu_quota(), low=1, high=512),
+        slots=_integer("IRIS_SLOTS", 8, low=1, high=64),
+        queue=_integer("IRIS_QUEUE", 64, low=0, high=10_000),
+        context=context,
+        cache=cache,
+        loaded_models=_integer("IRIS_LOADED_MODELS", 2, low=1, high=16),
+    )
+
+
+def _integer(name: str, default: int, *, low: int, high: int = 1 << 24) -> int:
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number, not {text!r}.") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{name} must be between {low} and {high}, not {value}.")
+    return value

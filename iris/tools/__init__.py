@@ -1,0 +1,1 @@
+"""What a student can do, without Gradio: each tool takes an Engine and gives dataclasses."""

@@ -1,0 +1,103 @@
+"""Study Chat: a question, the conversation before it, and an answer as it is written."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+from iris import prompts
+from iris.engine import Engine, GenerationRequest, Sampling, Usage
+from iris.errors import RequestError
+from iris.prompts import Turn
+
+MAX_CHARACTERS = 50_000
+"""A longer message is refused before it is tokenized; no model here could read it anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer so far. ``place`` in line while waiting (1 is next); ``usage`` once it is complete."""
+
+    text: str = ""
+    place: int | None = None
+    notices: tuple[str, ...] = ()
+    usage: Usage | None = None
+
+
+def stream(
+    engine: Engine,
+    question: str,
+    history: Sequence[Turn] = (),
+    *,
+    sampling: Sampling = prompts.STUDY_CHAT_SAMPLING,
+    every_s: float = 0.0,
+) -> Generator[Answer, None, None]:
+    """Ask, and yield the answer as it grows, at most every ``every_s`` seconds; the last one carries the usage.
+
+    Closing the generator stops the engine's work on it.
+
+    Raises:
+        RequestError: the question is empty or too long.
+        EngineError: see ``Engine.stream``.
+    """
+    question = clean(question)
+    if not question:
+        raise RequestError("There is no question. Write one and send it again.")
+    if len(question) > MAX_CHARACTERS:
+        raise RequestError(
+            f"This message is too long: it has {len(question):,} characters, and Iris reads at most "
+            f"{MAX_CHARACTERS:,} at once. Shorten it, or send it in parts."
+        )
+    turns = tuple(Turn(clean(turn.question), clean(turn.answer)) for turn in history if clean(turn.question))
+    request = GenerationRequest(prompts.study_chat(question, turns), sampling)
+    answer = Answer()
+    shown = 0.0
+    with engine.stream(request) as chunks:
+        for chunk in chunks:
+            if chunk.usage and chunk.usage.dropped_messages:
+                answer = replace(answer, notices=(*answer.notices, _forgotten(chunk.usage.dropped_messages)))
+            answer = replace(
+                answer,
+                text=answer.text + chunk.text,
+                place=None if chunk.text or chunk.usage else chunk.place or answer.place,
+                notices=(*answer.notices, chunk.notice) if chunk.notice else answer.notices,
+                usage=chunk.usage,
+            )
+            now = time.monotonic()
+            if chunk.usage or now - shown >= every_s:
+                shown = now
+                yield answer
+
+
+def ask(
+    engine: Engine,
+    question: str,
+    history: Sequence[Turn] = (),
+    *,
+    sampling: Sampling = prompts.STUDY_CHAT_SAMPLING,
+) -> Answer:
+    """The finished answer. Raises what ``stream`` raises."""
+    *_, answer = stream(engine, question, history, sampling=sampling)
+    return answer
+
+
+def clean(text: str) -> str:
+    """Text without control characters (newline and tab stay), lone surrogates, and space around it."""
+    kept = (
+        c
+        for c in text.replace("\r\n", "\n").replace("\r", "\n")
+        if c in "\n\t" or unicodedata.category(c) not in _DROPPED
+    )
+    return "".join(kept).strip()
+
+
+_DROPPED = {"Cc", "Cs"}
+
+
+def _forgotten(count: int) -> str:
+    return (
+        f"This conversation has grown longer than the model can read: its first {count} messages were left out. "
+        "Start a new chat when you change the subject."
+    )
