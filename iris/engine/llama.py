@@ -79,12 +79,28 @@ class Model:
                 C.llama_model_free(self.handle)
                 self.handle = None
                 raise ModelFileError(f"The adapter {adapter.name} cannot be used with {path.name}: {_why()}")
+        kind = self._other_kind()
+        if kind:
+            self.close()
+            raise ModelFileError(f"{path.name} is {kind}; Iris serves decoder-only transformers.")
         self.vocab = C.llama_model_get_vocab(self.handle)
         self.n_vocab: int = C.llama_vocab_n_tokens(self.vocab)
         self.n_ctx_train: int = C.llama_model_n_ctx_train(self.handle)
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(256)
         self.end_tokens = frozenset(t for t in range(self.n_vocab) if C.llama_vocab_is_eog(self.vocab, t))
+
+    def _other_kind(self) -> str:
+        """What the model is, when it is none that shares prefixes and generates token by token; else empty."""
+        if C.llama_model_has_encoder(self.handle):
+            return "an encoder or encoder-decoder model"
+        if not C.llama_model_has_decoder(self.handle):
+            return "a model without a decoder"
+        if C.llama_model_is_recurrent(self.handle) or C.llama_model_is_hybrid(self.handle):
+            return "a recurrent model, whose memory cannot be shared in part"
+        if C.llama_model_is_diffusion(self.handle):
+            return "a diffusion model"
+        return ""
 
     @property
     def kv_bytes_per_token(self) -> int:
