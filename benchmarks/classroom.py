@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 
 Chat = Callable[[list[dict[str, str]], int], Iterator[str]]
@@ -118,4 +119,4 @@ def _listen(pieces: Iterator[str]) -> tuple[Turn, str]:
             text.append(piece)
     if not times:
         raise RuntimeError("an answer came back empty")
-    return Turn(times[0], [b - a for a, b in zip(times, times[1:], strict=False)], len(times)), "".join(text)
+    return Turn(times[0], [b - a for a, b in pairwise(times)], len(times)), "".join(text)

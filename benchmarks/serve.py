@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_measure(options.one, model, users[0], options.tokens, options.threads)))
         return 0
 
-    names = ["iris", "plain", *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else [])]
+    names = ["iris", "iris, same file", "plain", *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else [])]
     results: dict[str, Any] = {
         "model": model.name,
         "date": date.today().isoformat(),
@@ -117,7 +117,8 @@ def _table(results: dict[str, Any]) -> str:
             if peer in rows:
                 ours, theirs = rows["iris"], rows[peer]
                 lines.append(
-                    f"{students} students, Iris / {peer}: {ours['tokens_per_s'] / theirs['tokens_per_s']:.2f} × tokens/s, "
+                    f"{students} students, Iris / {peer}: "
+                    f"{ours['tokens_per_s'] / theirs['tokens_per_s']:.2f} × tokens/s, "
                     f"{ours['first_token_s'] / theirs['first_token_s']:.2f} × time to first token"
                 )
     return "\n".join(lines)

@@ -15,9 +15,18 @@ DEFAULT_MODEL = "smollm2-135m"
 
 
 def home() -> Path:
-    """The state folder: ``IRIS_HOME``, or ``~/.iris``. Not created here."""
-    value = os.environ.get("IRIS_HOME", "").strip()
-    return Path(value).expanduser() if value else Path.home() / ".iris"
+    """The state folder: ``IRIS_HOME``, or ``~/.iris``. Not created here.
+
+    Raises:
+        SettingsError: the path begins with ``~`` and this user, or the one it names, has no home folder.
+    """
+    value = os.environ.get("IRIS_HOME", "").strip() or "~/.iris"
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise SettingsError(
+            f"No home folder is known for {value}. Set IRIS_HOME to a folder you may write to."
+        ) from error
 
 
 def writable_home() -> Path:
@@ -40,29 +49,40 @@ def writable_home() -> Path:
     return folder
 
 
-def cpu_quota() -> int:
+def cpu_quota(root: Path = Path("/")) -> int:
     """How many CPUs this process may really use, at least 1.
 
-    The smallest of: the affinity mask, the control-group quota (v2 ``cpu.max``, v1 ``cfs_quota_us``), and
-    ``CPU_CORES``, which a Hugging Face Space sets. ``os.cpu_count()`` alone is the host's count inside a container.
+    The smallest of: the affinity mask, the control-group quotas, and ``CPU_CORES``, which a Hugging Face Space sets.
+    ``os.cpu_count()`` alone is the host's count inside a container. ``root`` is where ``/proc`` and ``/sys`` are.
     """
     limits: list[float] = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            limits.append(int(quota) / int(period))
-    except (OSError, ValueError):
-        pass
-    try:
-        v1 = Path("/sys/fs/cgroup/cpu")
-        quota_us = int((v1 / "cpu.cfs_quota_us").read_text())
-        if quota_us > 0:
-            limits.append(quota_us / int((v1 / "cpu.cfs_period_us").read_text()))
-    except (OSError, ValueError):
-        pass
+    limits += _group_quotas(root)
     with contextlib.suppress(KeyError, ValueError):
         limits.append(float(os.environ["CPU_CORES"]))
     return max(1, math.floor(min(limit for limit in limits if limit > 0) + 0.01))
+
+
+def _group_quotas(root: Path) -> list[float]:
+    """CPUs that control groups leave this process: version 2 ``cpu.max`` and version 1 ``cpu.cfs_quota_us``.
+
+    A group's quota holds for the groups inside it, so all from the process's own up to the mount are read. In a
+    container the mount is its own group, and the path that ``/proc/self/cgroup`` names may not exist there.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    paths = [Path(line.split(":", 2)[2].lstrip("/")) for line in lines if line.count(":") >= 2]
+    folders = {folder for path in [*paths, Path()] for folder in (path, *path.parents)}
+    quotas: list[float] = []
+    for folder in folders:
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            quota, period = (root / "sys/fs/cgroup" / folder / "cpu.max").read_text().split()
+            quotas.append(int(quota) / int(period))  # "max" is no number: no limit
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+            v1 = root / "sys/fs/cgroup/cpu" / folder
+            quotas.append(int((v1 / "cpu.cfs_quota_us").read_text()) / int((v1 / "cpu.cfs_period_us").read_text()))
+    return quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +100,7 @@ class Settings:
     context: int = 4096
     cache: int = 16384
     loaded_models: int = 2
+    fast_copy: bool = True
 
 
 def load() -> Settings:
@@ -111,6 +132,7 @@ def load() -> Settings:
         context=context,
         cache=cache,
         loaded_models=_integer("IRIS_LOADED_MODELS", 2, low=1, high=16),
+        fast_copy=bool(_integer("IRIS_FAST_COPY", 1, low=0, high=1)),
     )
 
 

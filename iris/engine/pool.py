@@ -1,4 +1,4 @@
-"""The engines of this process: opened on first use, shared by all students, closed when another model needs the room."""
+"""The engines of this process: opened on first use, shared by all students, closed when another needs the room."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from iris import catalog
 from iris.engine import Engine, Message
-from iris.errors import EngineClosed, QueueFull
-from iris.settings import Settings
+from iris.errors import EngineClosed, EngineError, QueueFull
+from iris.settings import Settings, home
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ class EnginePool:
         self._settings = settings
         self._warm = tuple(warm)
         self._lock = threading.Lock()
-        self._opening: dict[str, threading.Lock] = {}
+        self._opening: dict[str, threading.Lock] = {}  # held while the engine of that name is opened
+        self._loading: set[str] = set()  # models whose memory is about to be taken
         self._engines: dict[str, Engine] = {}
         self._asked: dict[str, float] = {}
         self._closed = False
@@ -40,28 +41,33 @@ class EnginePool:
 
         Raises:
             ModelError: the model is unknown, cannot be downloaded or cannot be served.
+            EngineFailure: the remote engine cannot be reached.
             QueueFull: as many models are loaded as may be, and all of them are answering.
             EngineClosed: the pool was closed.
         """
         name = model or self._settings.model
-        with self._lock:
-            if self._closed:
-                raise EngineClosed("Iris is shutting down.")
-            self._asked[name] = time.monotonic()
-            if name in self._engines:
-                return self._engines[name]
-            opening = self._opening.setdefault(name, threading.Lock())
-        with opening:
+        while True:
             with self._lock:
-                if name in self._engines:
-                    return self._engines[name]
-            engine = self._open(name, progress)
-            if self._warm:
-                engine.warm(self._warm)
-            if not self._keep(name, engine):
-                engine.close()
-                raise EngineClosed("Iris is shutting down.")
-            return engine
+                if self._closed:
+                    raise EngineClosed("Iris is shutting down.")
+                engine = self._engines.get(name)
+                if engine is not None and not engine.status().closed:
+                    self._asked[name] = time.monotonic()
+                    return engine
+                opening = self._opening.setdefault(name, threading.Lock())
+            with opening:
+                with self._lock:
+                    if self._opening.get(name) is not opening:  # another thread was faster, or failed
+                        continue
+                    dead = self._engines.pop(name, None)
+                try:
+                    if dead is not None:
+                        dead.close()
+                    return self._opened(name, progress)
+                finally:
+                    with self._lock:
+                        del self._opening[name]
+                        self._loading.discard(name)
 
     def loaded(self) -> dict[str, Engine]:
         """The engines that are open now, by model."""
@@ -76,6 +82,21 @@ class EnginePool:
         for engine in engines:
             engine.close()
 
+    def _opened(self, name: str, progress: catalog.Progress | None) -> Engine:
+        engine = self._open(name, progress)
+        if self._warm:
+            try:
+                engine.warm(self._warm)
+            except EngineError:
+                log.exception("what every conversation begins with cannot be read by %s", name)
+        with self._lock:
+            if not self._closed:
+                self._engines[name] = engine
+                self._asked[name] = time.monotonic()
+                return engine
+        engine.close()
+        raise EngineClosed("Iris is shutting down.")
+
     def _open(self, name: str, progress: catalog.Progress | None) -> Engine:
         s = self._settings
         if s.engine_url:
@@ -83,11 +104,13 @@ class EnginePool:
 
             return RemoteEngine(s.engine_url, key=s.engine_key, model=name, context=s.context)
         files = catalog.resolve(name, progress)
-        self._make_room()
+        self._make_room(name)
         from iris.engine.batch import LocalEngine
+        from iris.engine.fastcopy import fast_copy
 
+        path = fast_copy(files.path, home() / "cache", threads=s.threads) if s.fast_copy else files.path
         return LocalEngine(
-            files.path,
+            path,
             model_id=files.spec.id,
             adapter=files.adapter,
             slots=s.slots,
@@ -97,29 +120,30 @@ class EnginePool:
             threads=s.threads,
         )
 
-    def _keep(self, name: str, engine: Engine) -> bool:
-        with self._lock:
-            if not self._closed:
-                self._engines[name] = engine
-            return not self._closed
-
-    def _make_room(self) -> None:
+    def _make_room(self, name: str) -> None:
+        """Unload idle models until one more may be loaded, and take that place for ``name``."""
+        patience = time.monotonic() + GRACE_S
         while True:
             with self._lock:
-                if len(self._engines) < self._settings.loaded_models:
+                if len(self._engines) + len(self._loading) < self._settings.loaded_models:
+                    self._loading.add(name)
                     return
-                now = time.monotonic()
-                victim = min(
-                    (
-                        name
-                        for name, engine in self._engines.items()
-                        if not (engine.status().active or engine.status().waiting) and now - self._asked[name] > GRACE_S
-                    ),
-                    key=lambda name: self._asked[name],
-                    default=None,
-                )
-                if victim is None:
-                    raise QueueFull(1)
-                engine = self._engines.pop(victim)
-            log.info("unloading %s to make room", victim)
-            engine.close()
+                victim = self._idle()
+                engine = self._engines.pop(victim) if victim else None
+            if engine is not None:
+                log.info("unloading %s to make room", victim)
+                engine.close()
+            elif time.monotonic() > patience:
+                raise QueueFull(1)
+            else:
+                time.sleep(0.05)
+
+    def _idle(self) -> str | None:
+        """The model that was asked for the longest ago, of those that are not answering."""
+        settled = time.monotonic() - GRACE_S
+        idle = [
+            name
+            for name, engine in self._engines.items()
+            if self._asked[name] <= settled and not (engine.status().active or engine.status().waiting)
+        ]
+        return min(idle, key=lambda name: self._asked[name], default=None)
