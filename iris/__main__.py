@@ -1,9 +1,11 @@
-"""``python -m iris`` serves the app; ``python -m iris chat`` is the same chat in a terminal; ``… models`` lists models."""
+"""``python -m iris`` serves the app; ``python -m iris chat`` is the chat in a terminal; ``… models`` lists models."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the process's exit status. Errors that Iris raises on purpose become one line."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # a character that cannot be read or shown ends no conversation
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         if options.command == "chat":
             from iris import terminal
@@ -30,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,9 @@ A name is a row of the catalog, the path of a GGUF, or ``hf:owner/repo/file.gguf
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -84,7 +86,12 @@ MODELS: tuple[ModelSpec, ...] = (
     ),
 )
 
-_HF = re.compile(r"hf:(?P<repo>[^/@\s]+/[^/@\s]+)/(?P<file>[^@\s]+\.gguf)(?:@(?P<revision>\S+))?")
+_HF_FORM = "hf:owner/repo/file.gguf@revision"
+# A part of only dots would leave the folder that downloads are kept in.
+_PART = r"(?!\.+(?:/|@|$))[^/@\s]+"
+_HF = re.compile(
+    rf"hf:(?P<repo>{_PART}/{_PART})/(?P<file>(?:{_PART}/)*{_PART}\.gguf)(?:@(?P<revision>(?!\.+$)[^@\s]+))?"
+)
 _FIELDS = {"id", "title", "source", "description", "sha256", "adapter", "licence"}
 
 
@@ -97,19 +104,23 @@ def models() -> dict[str, ModelSpec]:
     rows = {spec.id: spec for spec in MODELS}
     path = settings.home() / "models.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors put a mark before the text
     except FileNotFoundError:
         return rows
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
-    try:
-        listed = tomllib.loads(text).get("models", [])
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    listed = content.pop("models", [])
+    if content or not isinstance(listed, list):
+        raise SettingsError(f"{path}: each model begins with a line [[models]], and nothing else belongs in this file.")
+    own: dict[str, ModelSpec] = {}
     for number, row in enumerate(listed, 1):
         spec = _row(row, f"{path}, model {number}", path.parent)
-        rows[spec.id] = spec
-    return rows
+        if spec.id in own:
+            raise SettingsError(f"{path}, model {number}: the id {spec.id!r} is taken by a model above it.")
+        own[spec.id] = spec
+    return rows | own
 
 
 def _row(row: object, where: str, folder: Path) -> ModelSpec:
@@ -123,6 +134,9 @@ def _row(row: object, where: str, folder: Path) -> ModelSpec:
             raise SettingsError(f"{where}: {field} is missing.")
     if row.get("sha256") and not re.fullmatch(r"[0-9a-fA-F]{64}", row["sha256"]):
         raise SettingsError(f"{where}: sha256 must be 64 hexadecimal digits.")
+    for field in ("source", "adapter"):
+        if row.get(field, "").startswith("hf:") and not _HF.fullmatch(row[field]):
+            raise SettingsError(f"{where}: {field} {row[field]!r} is not of the form {_HF_FORM}.")
     spec = ModelSpec(**{"title": row["id"], **row})
     return replace(spec, source=_absolute(spec.source, folder), adapter=_absolute(spec.adapter, folder))
 
@@ -130,7 +144,14 @@ def _row(row: object, where: str, folder: Path) -> ModelSpec:
 def _absolute(source: str, folder: Path) -> str:
     if not source or source.startswith(("hf:", "package:")):
         return source
-    return str(folder / Path(source).expanduser())
+    return str(folder / _expanded(source))
+
+
+def _expanded(path: str) -> Path:
+    """``~`` replaced by the home folder; where there is none the path stays, and is then not found."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def find(name: str) -> ModelSpec:
@@ -143,18 +164,14 @@ def find(name: str) -> ModelSpec:
     if name in known:
         return known[name]
     if name.startswith("hf:"):
-        match = _HF.fullmatch(name)
-        if not match:
-            raise UnknownModel(f"{name!r} is not of the form hf:owner/repo/file.gguf@revision.")
-        return ModelSpec(name, Path(match["file"]).stem, name)
-    path = Path(name).expanduser()
-    if name.endswith(".gguf") or path.is_file():
-        if not path.is_file():
-            raise UnknownModel(f"There is no file {path}.")
+        return ModelSpec(name, Path(_address(name)["file"]).stem, name)
+    path = _expanded(name)
+    if os.path.isfile(path):  # Path.is_file raises for a name that is too long to be one
         return ModelSpec(name, path.stem, str(path.resolve()))
+    if name.endswith(".gguf"):
+        raise UnknownModel(f"There is no file {path}.")
     raise UnknownModel(
-        f"There is no model {name!r}. Known are: {', '.join(known)}. "
-        "The path of a .gguf file or hf:owner/repo/file.gguf@revision works too."
+        f"There is no model {name!r}. Known are: {', '.join(known)}. The path of a .gguf file or {_HF_FORM} works too."
     )
 
 
@@ -180,12 +197,10 @@ def _file(source: str, sha256: str, progress: Progress | None) -> Path:
     if source.startswith("hf:"):
         from iris import hub
 
-        match = _HF.fullmatch(source)
-        if not match:
-            raise UnknownModel(f"{source!r} is not of the form hf:owner/repo/file.gguf@revision.")
+        match = _address(source)
         return hub.fetch(match["repo"], match["file"], match["revision"] or "main", sha256=sha256, progress=progress)
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UnknownModel(f"There is no file {path}.")
     if sha256:
         from iris import hub
@@ -194,9 +209,18 @@ def _file(source: str, sha256: str, progress: Progress | None) -> Path:
     return path
 
 
+def _address(source: str) -> re.Match[str]:
+    match = _HF.fullmatch(source)
+    if not match:
+        raise UnknownModel(f"{source!r} is not of the form {_HF_FORM}.")
+    return match
+
+
 def _packaged(address: str) -> Path:
     package, _, name = address.partition("/")
-    found = importlib.util.find_spec(package)  # finds the folder without importing the package
+    found = None
+    with contextlib.suppress(ImportError, ValueError):  # of a package that holds this one, of no name at all
+        found = importlib.util.find_spec(package)  # finds the folder without importing the package
     for folder in (found.submodule_search_locations or []) if found else []:
         path = Path(folder) / name
         if path.is_file():

@@ -4,6 +4,7 @@ The message of each error is written for the person who reads it: it says what w
 
     IrisError
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
+    ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── ModelError          a model cannot be served
     │   ├── UnknownModel    no catalog row, file or Hub address of that name
     │   ├── ModelFileError  the file is broken, truncated, or of an unsupported kind
@@ -26,6 +27,10 @@ class IrisError(Exception):
 
 class SettingsError(IrisError):
     """An ``IRIS_*`` variable or the state folder is unusable."""
+
+
+class CourseError(IrisError):
+    """A course folder is missing or broken; the message names file and line."""
 
 
 class ModelError(IrisError):

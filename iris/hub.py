@@ -14,7 +14,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,55 +23,97 @@ from iris.errors import DownloadError, ModelFileError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
+    from huggingface_hub.errors import HfHubHTTPError
 
-_CHUNK = 1 << 20
+Progress = Callable[[int, int | None], None]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SPARE = 64 << 20  # bytes that must stay free on the disk after a download
 
 
-def fetch(repo: str, name: str, revision: str, *, sha256: str = "", progress: Any = None) -> Path:
+def fetch(repo: str, name: str, revision: str, *, sha256: str = "", progress: Progress | None = None) -> Path:
     """The local path of a file of a Hub repository; downloaded on first use.
 
-    A finished download is used offline from then on. The Hub's own sha256 is checked, and the catalog's if given.
+    A finished download is used offline from then on. The Hub's own sha256 is checked, and the catalog's if given; a
+    file whose sha256 is no longer the catalog's is downloaded again.
 
     Raises:
+        SettingsError: the state folder cannot be written.
         DownloadError: the Hub cannot be reached, the file is not there or not accessible, or the disk is too small.
         ModelFileError: what arrived is not the file that was announced; nothing is left under the final name.
     """
     folder = settings.writable_home() / "models" / repo.replace("/", "--") / revision.replace("/", "--")
     final = folder / name
-    if final.is_file():
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(final.name + ".partial")
-    with _locked(final.with_name(final.name + ".lock")):
-        if final.is_file():  # another process finished it meanwhile
+    what = f"{name} of {repo}"
+    try:
+        if _is_there(final, sha256):
             return final
-        _download(repo, name, revision, partial, progress)
-        try:
-            if sha256:
-                verify_sha256(partial, sha256)
-            gguf_file.check(partial)
-        except ModelFileError:
-            partial.unlink(missing_ok=True)
-            raise
-        os.replace(partial, final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(_beside(final, ".lock")):
+            if _is_there(final, sha256):  # another process finished it meanwhile
+                return final
+            partial = _beside(final, ".partial")
+            _download(repo, name, revision, partial, progress)
+            _accept(partial, final, what, sha256)
+    except OSError as error:
+        raise _unwritable(what, error) from error
     return final
 
 
 def verify_sha256(path: Path, expected: str) -> None:
     """Raise ModelFileError unless the file has this sha256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != expected.lower():
+    found = _sha256(path)
+    if found != expected.lower():
         raise ModelFileError(
-            f"{path.name} is not the file that was announced: its sha256 is {digest.hexdigest()[:16]}…, expected "
-            f"{expected[:16].lower()}…. Delete it and download it again; if that does not help, the file was replaced."
+            f"{path} is not the file that models.toml describes: its sha256 is {found}. Replace the file or correct "
+            "the sha256."
         )
 
 
-def _download(repo: str, name: str, revision: str, partial: Path, progress: Any) -> None:
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _is_there(final: Path, sha256: str) -> bool:
+    """Whether the file is there and, if a sha256 is asked for, has it. It is computed once and remembered."""
+    if not final.is_file():
+        return False
+    if not sha256:
+        return True
+    note = _beside(final, ".sha256")
+    if not note.exists():
+        note.write_text(_sha256(final))
+    return note.read_text() == sha256.lower()
+
+
+def _accept(partial: Path, final: Path, what: str, sha256: str) -> None:
+    """Check a complete download and give it its final name; a wrong one is deleted."""
+    try:
+        found = _sha256(partial) if sha256 else ""
+        if found != sha256.lower():
+            raise ModelFileError(
+                f"{what} on the Hub is not the file that the catalog describes: its sha256 is {found}. If its "
+                "owner has replaced it on purpose, change the sha256 in models.toml."
+            )
+        gguf_file.check(partial, name=what, remedy="What the Hub has is unusable; ask the owner of the repository.")
+    except ModelFileError:
+        partial.unlink(missing_ok=True)
+        raise
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())  # the final name must never stand for data that a power cut could still take
+    note = _beside(final, ".sha256")
+    note.unlink(missing_ok=True)
+    os.replace(partial, final)
+    if found:
+        note.write_text(found)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(repo: str, name: str, revision: str, partial: Path, progress: Progress | None) -> None:
     """Bring ``partial`` to the announced size and sha256, going on where an earlier attempt stopped."""
     from huggingface_hub import constants
 
@@ -81,30 +123,27 @@ def _download(repo: str, name: str, revision: str, partial: Path, progress: Any)
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
     about = _about(repo, name, revision, endpoint)
 
-    tag = partial.with_name(partial.name + ".etag")
-    if partial.exists() and (not tag.exists() or tag.read_text() != str(about.etag)):
-        partial.unlink()  # the file on the Hub is another than the one that was begun
+    tag = _beside(partial, ".etag")
+    size = partial.stat().st_size if partial.exists() else 0
+    if size > (about.size or size) or not tag.exists() or tag.read_text() != str(about.etag):
+        partial.unlink(missing_ok=True)  # the file on the Hub is another than the one that was begun
     tag.write_text(str(about.etag))
-    done = partial.stat().st_size if partial.exists() else 0
+    partial.touch()
+    done = partial.stat().st_size
     if about.size is not None:
         missing, free = about.size - done, shutil.disk_usage(partial.parent).free
         if missing + _SPARE > free:
             raise DownloadError(
-                f"Not enough disk space for {what}: {missing / 1e9:.2f} GB are missing and {free / 1e9:.2f} GB are "
-                f"free in {partial.parent}. Free some space or set IRIS_HOME to a larger disk."
+                f"Not enough disk space for {what}: {_size(missing)} are missing and {_size(free)} are free in "
+                f"{partial.parent} ({_size(_SPARE)} of them stay free). Free some space or set IRIS_HOME to a larger "
+                "disk."
             )
     if done != about.size:
         _transfer(about, endpoint, what, partial, done, progress)
-    size = partial.stat().st_size
-    if about.size is not None and size != about.size:
+    # For large files the Hub's etag is the sha256.
+    if about.etag and len(about.etag) == 64 and _sha256(partial) != about.etag.lower():
         partial.unlink()
-        raise ModelFileError(f"{what} arrived with {size:,} bytes instead of {about.size:,}. Try again.")
-    if about.etag and len(about.etag) == 64:  # for large files the Hub's etag is the sha256
-        try:
-            verify_sha256(partial, about.etag)
-        except ModelFileError:
-            partial.unlink(missing_ok=True)
-            raise
+        raise ModelFileError(f"{what} was damaged on the way: its sha256 is not the announced one. Try again.")
     tag.unlink(missing_ok=True)
 
 
@@ -137,7 +176,9 @@ def _about(repo: str, name: str, revision: str, endpoint: str) -> HfFileMetadata
         ) from error
 
 
-def _transfer(about: HfFileMetadata, endpoint: str, what: str, partial: Path, done: int, progress: Any) -> None:
+def _transfer(
+    about: HfFileMetadata, endpoint: str, what: str, partial: Path, done: int, progress: Progress | None
+) -> None:
     """Append to ``partial``, which holds ``done`` bytes, what is missing."""
     import httpx2
     from huggingface_hub import errors, get_token
@@ -145,7 +186,7 @@ def _transfer(about: HfFileMetadata, endpoint: str, what: str, partial: Path, do
     from huggingface_hub.utils._headers import build_hf_headers
 
     # The token is for the Hub alone, not for the storage it redirects to.
-    headers = build_hf_headers(token=get_token()) if about.location.startswith(endpoint) else {}
+    headers = build_hf_headers(token=get_token()) if about.location.startswith(f"{endpoint}/") else {}
     logging.getLogger("huggingface_hub.file_download").setLevel(logging.ERROR)
     try:
         with partial.open("ab") as file:
@@ -156,28 +197,48 @@ def _transfer(about: HfFileMetadata, endpoint: str, what: str, partial: Path, do
                 headers=headers,
                 expected_size=about.size,
                 displayed_filename=partial.name.removesuffix(".partial"),
-                tqdm_class=_bar(progress, done) if progress else None,
+                tqdm_class=_bar(progress) if progress else None,
             )
     except errors.HfHubHTTPError as error:
+        if error.response.status_code == 416:  # the server's file ends before what is here: it is another file
+            partial.unlink(missing_ok=True)
         raise _refused(what, error) from error
     except (OSError, httpx2.HTTPError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise DownloadError(
-                f"The disk is full; {what} is only partly downloaded. Free some space and try again: "
-                "it goes on where it stopped."
-            ) from error
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _unwritable(what, error) from error
         raise DownloadError(
-            f"The download of {what} broke off at {partial.stat().st_size / 1e6:,.0f} MB "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+            f"The download of {what} broke off at {_size(partial.stat().st_size)} ({_first_line(error)}). "
             "Try again: it goes on where it stopped."
         ) from error
 
 
-def _refused(what: str, error: Exception) -> DownloadError:
-    return DownloadError(f"The Hugging Face Hub refused {what}: {str(error).splitlines()[0]}")
+def _refused(what: str, error: HfHubHTTPError) -> DownloadError:
+    status = error.response.status_code
+    if status == 401:
+        return DownloadError(f"The Hugging Face Hub refused {what}: it does not accept HF_TOKEN. Set a valid one.")
+    if status == 429 or status >= 500:
+        return DownloadError(f"The Hugging Face Hub is busy (status {status}), so {what} waits. Try again later.")
+    return DownloadError(f"The Hugging Face Hub refused {what}: {_first_line(error)}")
 
 
-def _bar(progress: Any, start: int) -> type:
+def _unwritable(what: str, error: OSError) -> DownloadError:
+    if error.errno in _FULL:
+        return DownloadError(
+            f"The disk is full; {what} is only partly downloaded. Free some space and try again: it goes on where it "
+            "stopped."
+        )
+    return DownloadError(f"{what} cannot be stored: {error}")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _bar(progress: Progress) -> type:
     """A tqdm class that reports to ``progress`` instead of drawing."""
     from tqdm import tqdm
 
@@ -185,7 +246,7 @@ def _bar(progress: Any, start: int) -> type:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": False, "file": io.StringIO()})
-            progress(start, self.total)
+            progress(int(self.n), self.total)
 
         def update(self, n: float | None = 1) -> bool | None:
             drawn: bool | None = super().update(n)

@@ -42,10 +42,12 @@ class Turn:
 
 
 def study_chat(question: str, history: tuple[Turn, ...] = ()) -> tuple[Message, ...]:
-    """The conversation to send for a question in Study Chat."""
+    """The conversation to send for a question in Study Chat.
+
+    A question that was stopped before it was answered is left out: many chat templates refuse two questions in a row.
+    """
     messages = [Message("system", STUDY_CHAT_SYSTEM)]
     for turn in history:
-        messages.append(Message("user", turn.question))
         if turn.answer.strip():
-            messages.append(Message("assistant", turn.answer))
+            messages += [Message("user", turn.question), Message("assistant", turn.answer)]
     return (*messages, Message("user", question))

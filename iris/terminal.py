@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 
 from iris import catalog, prompts, settings
@@ -51,40 +52,47 @@ class _Chat:
         self.stopped = False
 
     def loop(self) -> int:
-        _line_editing()
-        print(f"Iris, with {self._engine.model_id}. /help shows the commands.")
+        """Read questions and commands until the student leaves; from a pipe, until it ends."""
+        shown = sys.stdin.isatty()
+        if shown:
+            _line_editing()
+            print(f"Iris, with {self._engine.model_id}. /help shows the commands.")
         while True:
+            # Ctrl-C ends what is being done, never the program: not even a second one, just after the first.
             try:
-                line = input("\n› ").strip()
+                line = input("\n› " if shown else "").strip()
+                if line in ("/quit", "/exit"):
+                    return 0
+                if line.startswith("/"):
+                    self._command(line)
+                elif line:
+                    self.ask(line)
             except EOFError:
-                print()
+                if shown:
+                    print()
                 return 0
             except KeyboardInterrupt:
                 print("\n(Ctrl-D or /quit leaves.)")
-                continue
-            if not line:
-                continue
-            try:
-                if line in ("/quit", "/exit"):
-                    return 0
-                self._command(line) if line.startswith("/") else self.ask(line)
             except IrisError as error:
-                print(f"! {error}")
+                print(f"! {error}", file=sys.stderr)
 
     def ask(self, question: str) -> None:
         """Print the answer as it is written and remember the turn; Ctrl-C keeps what was written so far."""
         written = ""
+        place: int | None = None
         self.stopped = False
         stream = study_chat.stream(self._engine, question, self._turns)
         try:
             for answer in stream:
                 print(answer.text[len(written) :], end="", flush=True)
                 written = answer.text
-                if answer.place:
+                if answer.place and answer.place != place:
                     print(f"(number {answer.place} in line)", file=sys.stderr)
+                place = answer.place
                 if answer.usage:
-                    for notice in answer.notices:
-                        print(f"\n({notice})", file=sys.stderr, end="")
+                    cut = ("Stopped at the length limit.",) if answer.usage.finish_reason == "length" else ()
+                    for notice in (*answer.notices, *cut):
+                        print(f"\n({notice})", file=sys.stderr, end="", flush=True)
         except KeyboardInterrupt:
             self.stopped = True
             print(" … (stopped)", end="")
@@ -120,19 +128,40 @@ class _Chat:
             print(f" {mark} {spec.id:34} {spec.title}")
 
     def _open(self, name: str) -> Engine:
+        # In a thread of its own: llama.cpp calls Python back while it loads, and a Ctrl-C that arrives in such a call
+        # would be lost.
+        opened: list[Engine] = []
+        failed: list[BaseException] = []
+        stopped = False
         shown = -1
 
         def progress(done: int, total: int | None) -> None:
             nonlocal shown
+            if stopped:
+                raise KeyboardInterrupt  # ends the download; what is there stays for the next attempt
             percent = 100 * done // total if total else -1
             if percent != shown:
                 shown = percent
                 print(f"\rDownloading {name}: {percent} %", end="", file=sys.stderr, flush=True)
 
-        engine = self._pool.get(name, progress)
+        def work() -> None:
+            try:
+                opened.append(self._pool.get(name, progress))
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=work, name="iris-open", daemon=True)
+        thread.start()
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            stopped = True
+            raise
         if shown >= 0:
             print(file=sys.stderr)
-        return engine
+        if failed:
+            raise failed[0]
+        return opened[0]
 
 
 def _line_editing() -> None:

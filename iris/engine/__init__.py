@@ -137,7 +137,10 @@ class TokenStream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """A snapshot for the status line: answers being written, students waiting, slots, cached tokens and their limit."""
+    """A snapshot for the status line: answers being written, students waiting, slots, cached tokens and their limit.
+
+    ``closed``: it was shut down, or could not be restarted after an error, and answers nothing any more.
+    """
 
     active: int
     waiting: int
@@ -145,6 +148,7 @@ class EngineStatus:
     cached_tokens: int
     cache_capacity: int
     restarts: int = 0
+    closed: bool = False
 
 
 @runtime_checkable

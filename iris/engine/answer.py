@@ -67,7 +67,8 @@ class Answer:
 
     def borrowed(self, count: int) -> None:
         """``count`` more tokens of the prompt were taken from another sequence instead of read."""
-        self.cached += count
+        if not self.attempts:  # after a restart everything is read or borrowed a second time
+            self.cached += count
 
     def tell_place(self, place: int) -> None:
         if place != self._place:
@@ -101,6 +102,8 @@ class Answer:
             return self.fail(
                 SchemaError(f"The answer was cut at {self.max_tokens} tokens before its JSON was complete. Allow more.")
             )
+        if self.request.json_schema is not None and self._text.stopped:
+            return self.fail(SchemaError("A stop string cut the answer before its JSON was complete. Leave it out."))
         now = time.monotonic()
         pace = 0.0
         if self._first is not None and len(self.generated) > 1 and now > self._first:

@@ -8,11 +8,13 @@ that any of them holds, and cells are shared, not copied. The least recently use
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 
@@ -34,7 +36,7 @@ BATCH = 512
 STREAMING_STEP_S = 0.15
 """How long a step may take while answers are being written: the gap a reader sees between two tokens."""
 
-READING_STEP_S = 0.5
+READING_STEP_S = 0.25
 """How long a step may take while only prompts are read: what a cancelled request can still cost."""
 
 WORTH_SHARING = 16
@@ -103,6 +105,7 @@ class LocalEngine:
         self._waiting: deque[Answer] = deque()
         self._active: list[Answer] = []
         self._closing = False
+        self._readers = 0  # threads that are using the model's vocabulary just now
         self._restarts = 0
         self._read_rate = 0.0  # prompt tokens a second, a moving average; 0 until measured
         self._worker = threading.Thread(target=self._run, name=f"iris-engine {self._id}", daemon=True)
@@ -119,11 +122,12 @@ class LocalEngine:
         return self._context_tokens
 
     def stream(self, request: GenerationRequest) -> AnswerStream:
-        answer = self._prepare(request)
+        with self._using_model():
+            answer = self._prepare(request)
         with self._wake:
             if self._closing:
                 self._release(answer)
-                raise EngineClosed("This model was just unloaded. Ask again.")
+                raise _closed()
             waiting = sum(not other.cancelled for other in self._waiting)
             room = self._slots - len(self._active) + self._queue
             if waiting >= room:
@@ -136,12 +140,16 @@ class LocalEngine:
         return AnswerStream(answer, self._cancel)
 
     def count_tokens(self, text: str) -> int:
-        return len(self._model.tokenize(text, special=False))
+        with self._using_model():
+            return len(self._model.tokenize(text, special=False))
 
     def warm(self, messages: SequenceOf[Message]) -> None:
-        answer = self._prepare(GenerationRequest(tuple(messages), Sampling(max_tokens=0)))
+        with self._using_model():
+            answer = self._prepare(GenerationRequest(tuple(messages), Sampling(max_tokens=0)))
         with self._wake:
-            if not self._closing:
+            if self._closing:
+                self._release(answer)
+            else:
                 self._waiting.append(answer)
                 self._wake.notify()
 
@@ -154,6 +162,7 @@ class LocalEngine:
                 cached_tokens=self._cells.used,
                 cache_capacity=self._cells.capacity,
                 restarts=self._restarts,
+                closed=self._closing,
             )
 
     def close(self) -> None:
@@ -161,6 +170,20 @@ class LocalEngine:
             self._closing = True
             self._wake.notify()
         self._worker.join()
+
+    @contextlib.contextmanager
+    def _using_model(self) -> Iterator[None]:
+        """The model is not freed meanwhile: its vocabulary is read by the threads that ask."""
+        with self._wake:
+            if self._closing:
+                raise _closed()
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._readers -= 1
+                self._wake.notify()
 
     def _prepare(self, request: GenerationRequest) -> Answer:
         if not request.messages or not request.messages[-1].content.strip():
@@ -205,6 +228,8 @@ class LocalEngine:
                 answer.fail(EngineClosed("The engine was shut down before this answer was complete. Ask again."))
             self._active.clear()
             self._waiting.clear()
+            while self._readers:
+                self._wake.wait()
         self._context.close()
         self._model.close()
 
@@ -235,20 +260,16 @@ class LocalEngine:
                 answer.fail(error)
 
     def _admit(self) -> None:
+        for answer in [a for a in self._waiting if a.cancelled]:
+            self._waiting.remove(answer)
+            answer.finish("cancelled")
         while self._waiting and len(self._active) < self._slots:
             answer = self._waiting[0]
-            if not answer.cancelled and not self._place(answer):
+            if not self._place(answer):
                 break
-            self._waiting.popleft()
-            if answer.cancelled:
-                answer.finish("cancelled")
-            else:
-                self._active.append(answer)
-        place = 0
-        for answer in self._waiting:
-            if not answer.cancelled:
-                place += 1
-                answer.tell_place(place)
+            self._active.append(self._waiting.popleft())
+        for place, answer in enumerate(self._waiting, 1):
+            answer.tell_place(place)
 
     def _place(self, answer: Answer) -> bool:
         """Give the answer a sequence that begins with as much of its prompt as any holds; False when there is no room."""
@@ -295,7 +316,7 @@ class LocalEngine:
         return best, shared
 
     def _truncate(self, sequence: Sequence, length: int) -> int:
-        """Forget a sequence's tail; some memories (recurrent ones) can only forget all. Returns what is left."""
+        """Forget a sequence's tail. Where the memory can only forget all, all goes. Returns what is left."""
         if sequence.length > length:
             if not self._context.truncate(sequence.number, length):
                 length = 0
@@ -421,10 +442,14 @@ class LocalEngine:
                 self._waiting.appendleft(answer)
             try:
                 self._open_context()
-            except ModelFileError:
+            except Exception:
                 log.exception("the engine of %s could not be restarted", self._id)
                 return False
         return True
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("This model was just unloaded. Ask again.")
 
 
 def _logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob | None:

@@ -82,7 +82,7 @@ class Cells:
     def share(self, source: Sequence, target: Sequence, length: int) -> None:
         """Let ``target``, which holds a shorter part of the same prefix, hold ``source``'s first ``length`` tokens.
 
-        Its own cells of that prefix are given up for the source's.
+        What it holds already stays in its own cells; only the rest is shared.
         """
         start = target.length
         target._tokens[start:length] = source._tokens[start:length]

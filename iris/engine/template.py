@@ -7,13 +7,17 @@ is tokenized apart, with special tokens switched off.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from iris.engine import Message
@@ -22,8 +26,11 @@ from iris.errors import ModelFileError, RequestError
 Tokenize = Callable[[str, bool], list[int]]
 """``(text, parse special tokens) -> token ids``."""
 
-DATE = "26 Jul 2024"
+DATE = datetime.datetime(2024, 7, 26)
 """The date for templates that print today's (Llama 3.2): pinned, as in training, and so that prefixes stay cached."""
+
+_PROBE = "iris-probe"  # a text that no template contains
+_TOKEN_LIKE = re.compile(r"<[^<>\s]{1,40}>|\[[^\[\]\s]{1,40}\]")
 
 # Private-use characters that no tokenizer gives a meaning to stand for a message while its surroundings are rendered.
 _MARK = "\ue000{}\ue001"
@@ -44,26 +51,25 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str, eos: str, tokenize: Tokenize, bos_token: int | None = None) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _refuse
-        environment.filters["tojson"] = lambda value, **kw: json.dumps(
-            value, ensure_ascii=False, indent=kw.get("indent")
-        )
         self._tokenize = tokenize
-        self._names = {"bos_token": bos, "eos_token": eos, "date_string": DATE}
         self._bos_token = bos_token
+        # The names that transformers gives a template; a tool or document is never passed.
+        self._names: dict[str, Any] = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
+        self._names["date_string"] = DATE.strftime("%d %b %Y")
         try:
-            self._template = environment.from_string(source)
-            self._system_role = True
-            probe = [Message("system", "s"), Message("user", "u")]
-            try:
-                if "s" not in self._render(probe).replace("user", "").replace("assistant", ""):
-                    self._system_role = False
-            except TemplateError:
-                self._system_role = False
-            self._render([Message("user", "u")])
-        except (TemplateError, TypeError, ValueError) as error:
+            self._template = _environment().from_string(source)
+            if _PROBE not in self._render([Message("user", _PROBE)]):
+                raise TemplateError("it leaves out what the user says")
+            rendered = self._render([Message("user", "u"), Message("assistant", "a"), Message("user", "u")])
+        except Exception as error:  # compiling a broken template can fail in any way, too
             raise ModelFileError(f"The model's chat template cannot be used: {error}") from error
+        try:
+            self._system_role = _PROBE in self._render([Message("system", _PROBE), Message("user", "u")])
+        except TemplateError:
+            self._system_role = False
+        # Tokens that some vocabularies declare as user-defined: llama.cpp reads them in any text.
+        spelled = {text for text in _TOKEN_LIKE.findall(rendered) if len(tokenize(text, False)) == 1}
+        self._always_read = re.compile("|".join(map(re.escape, sorted(spelled)))) if spelled else None
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the conversation, up to where the assistant's next answer begins.
@@ -87,7 +93,7 @@ class ChatTemplate:
         return ids
 
     def _imitates(self, text: str) -> bool:
-        if _MARKS.search(text):
+        if _MARKS.search(text) or (self._always_read and self._always_read.search(text)):
             return True
         return self._tokenize(text, True) != self._tokenize(text, False)
 
@@ -103,6 +109,12 @@ class ChatTemplate:
         return ids + self._tokenize(rendered[position:], True)
 
     def _plain(self, text: str) -> list[int]:
+        """Tokens of ``text`` as what a student typed. What is always read as a token is cut in two."""
+        cuts = [match.start() + 1 for match in self._always_read.finditer(text)] if self._always_read else []
+        parts = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
+        return [token for part in parts for token in self._plain_part(part)]
+
+    def _plain_part(self, text: str) -> list[int]:
         # Some tokenizers put a space before the first word of a text. A newline in front, whose tokens are then cut
         # off, keeps the word as it is in the middle of a conversation.
         newline = self._tokenize("\n", False)
@@ -111,7 +123,12 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Message]) -> str:
         rows = [{"role": m.role, "content": m.content} for m in messages]
-        return self._template.render(messages=rows, add_generation_prompt=True, **self._names)
+        try:
+            return self._template.render(messages=rows, add_generation_prompt=True, **self._names)
+        except TemplateError:
+            raise
+        except Exception as error:  # a template is a program of strangers: it can fail in any way
+            raise TemplateError(f"{type(error).__name__}: {error}") from error
 
 
 def _merged(messages: Sequence[Message], *, fold_system: bool) -> list[Message]:
@@ -127,6 +144,38 @@ def _merged(messages: Sequence[Message], *, fold_system: bool) -> list[Message]:
         else:
             turns.append(Message(role, message.content))
     return turns
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """What transformers renders chat templates in, with a pinned date."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+    )
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = DATE.strftime
+    environment.filters["tojson"] = _to_json
+    return environment
+
+
+class _Generation(Extension):
+    """``{% generation %} … {% endgeneration %}`` marks the answer in templates made for training: here, nothing."""
+
+    tags = {"generation"}  # noqa: RUF012  (declared so in the base class)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes HTML, which is wrong in a prompt.
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _refuse(message: Any) -> None:

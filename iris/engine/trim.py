@@ -41,7 +41,7 @@ def fit(
     # The conversation must go on with a question: only an even number of the oldest messages can leave, when they
     # alternate. Fewest drops first, in blocks; found by bisection because every trial tokenizes the rest.
     choices = [count for count in range(BLOCK, len(turns), BLOCK) if turns[count].role == "user"]
-    last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=len(turns) - 1)
+    last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=0)
     if last > 0 and last not in choices:
         choices.append(last)
     low, high = 0, len(choices)

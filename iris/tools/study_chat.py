@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 from iris import prompts
@@ -26,34 +27,31 @@ class Answer:
     usage: Usage | None = None
 
 
+Pace = Callable[[Answer], float]
+
+
 def stream(
     engine: Engine,
     question: str,
     history: Sequence[Turn] = (),
     *,
     sampling: Sampling = prompts.STUDY_CHAT_SAMPLING,
-    every_s: float = 0.0,
+    pace: Pace | None = None,
 ) -> Generator[Answer, None, None]:
-    """Ask, and yield the answer as it grows, at most every ``every_s`` seconds; the last one carries the usage.
+    """Ask, and yield the answer as it grows; the last one carries the usage.
 
-    Closing the generator stops the engine's work on it.
+    ``pace`` says for how many seconds nothing need be yielded after an answer like the given one (default: 0); the
+    first words, a notice and the end are never held back. Closing the generator stops the engine's work on it.
 
     Raises:
         RequestError: the question is empty or too long.
         EngineError: see ``Engine.stream``.
     """
-    question = clean(question)
-    if not question:
-        raise RequestError("There is no question. Write one and send it again.")
-    if len(question) > MAX_CHARACTERS:
-        raise RequestError(
-            f"This message is too long: it has {len(question):,} characters, and Iris reads at most "
-            f"{MAX_CHARACTERS:,} at once. Shorten it, or send it in parts."
-        )
+    question = checked(question)
     turns = tuple(Turn(clean(turn.question), clean(turn.answer)) for turn in history if clean(turn.question))
     request = GenerationRequest(prompts.study_chat(question, turns), sampling)
-    answer = Answer()
-    shown = 0.0
+    answer = shown = Answer()
+    due = 0.0
     with engine.stream(request) as chunks:
         for chunk in chunks:
             if chunk.usage and chunk.usage.dropped_messages:
@@ -65,10 +63,11 @@ def stream(
                 notices=(*answer.notices, chunk.notice) if chunk.notice else answer.notices,
                 usage=chunk.usage,
             )
-            now = time.monotonic()
-            if chunk.usage or now - shown >= every_s:
-                shown = now
+            news = bool(answer.text) > bool(shown.text) or len(answer.notices) > len(shown.notices)
+            if chunk.usage or news or time.monotonic() >= due:
+                shown = answer
                 yield answer
+                due = time.monotonic() + (pace(answer) if pace else 0.0)
 
 
 def ask(
@@ -83,17 +82,36 @@ def ask(
     return answer
 
 
+def checked(question: str) -> str:
+    """The question as the model will read it.
+
+    Raises:
+        RequestError: it is empty or too long.
+    """
+    if len(question) > MAX_CHARACTERS:
+        raise RequestError(
+            f"This message is too long: it has {len(question):,} characters, and Iris reads at most "
+            f"{MAX_CHARACTERS:,} at once. Shorten it, or send it in parts."
+        )
+    question = clean(question)
+    if not question:
+        raise RequestError("There is no question. Write one and send it again.")
+    return question
+
+
 def clean(text: str) -> str:
-    """Text without control characters (newline and tab stay), lone surrogates, and space around it."""
+    """Text without control characters (newline and tab stay), lone surrogates, and empty lines around it."""
     kept = (
         c
         for c in text.replace("\r\n", "\n").replace("\r", "\n")
         if c in "\n\t" or unicodedata.category(c) not in _DROPPED
     )
-    return "".join(kept).strip()
+    text = _EMPTY_LINES.sub("", "".join(kept)).rstrip()
+    return text if "\n" in text else text.strip()
 
 
 _DROPPED = {"Cc", "Cs"}
+_EMPTY_LINES = re.compile(r"\A(?:\s*\n)+")  # only whole ones: the first line keeps its indentation, it may be code
 
 
 def _forgotten(count: int) -> str:

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Generator, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from iris import prompts
-from iris.engine import Usage
-from iris.engine.pool import EnginePool
-from iris.errors import IrisError
+from iris.engine import Engine, Usage
+from iris.errors import IrisError, RequestError
 from iris.prompts import Turn
 from iris.tools import study_chat
+from iris.ui.models import Models
 
-History = list[dict[str, Any]]
-"""Gradio's messages: ``{"role": …, "content": text or list of blocks}``."""
+log = logging.getLogger(__name__)
 
-UPDATE_S = 0.1
-"""The page is updated at most this often for one answer: each update costs the two cores that the model also needs."""
+Message = dict[str, Any]
+"""One of Gradio's messages: ``{"role": …, "content": [{"type": "text", "text": …}]}``."""
 
-PLACEHOLDER = "## What are you studying?\nAsk anything about your course. Iris explains step by step."
+# Each update of a page costs the server about 4 ms of the cores that the model also needs, so they are rationed.
+WRITING_S = 0.15
+"""Least time between two updates of a page while its answer is written: about as fast as text can be read."""
+WAITING_S = 0.5
+"""Least time between two updates of a page that waits in line. An update is also when a closed page is noticed."""
+UPDATES_PER_S = 20
+"""Updates a second at most, over all pages whose answers are being written; and as many for those in line."""
+
+PLACEHOLDER = (
+    "## What are you studying?\n"
+    "Ask anything about your course. Iris explains step by step. It can be wrong: check what matters in your notes."
+)
+READY = "Enter sends, Shift + Enter starts a new line."
+CRASHED = "Something went wrong inside Iris, and it was written to the log. Nothing of yours is lost: try again."
 
 _LATEX = [
     {"left": "$$", "right": "$$", "display": True},
@@ -31,67 +44,76 @@ _LATEX = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+# The conversation is kept in the browser by the browser: it costs the server nothing, and a reload in the middle of an
+# answer keeps what was written so far. An empty conversation is saved only on purpose (see ``cleared``), because the
+# page also starts with one.
+_SAVE = """
+(chat, saved) => (chat && chat.length)
+  ? {history: chat.map((m) => ({role: m.role, content: m.content}))}
+  : saved
+"""
 
-def build(pool: EnginePool, model: gr.Dropdown, *, concurrency: int) -> None:
-    """Lay out the tab inside the current ``gr.Blocks`` and connect it.
+
+def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: int) -> None:
+    """Lay out the tab at this place of ``app`` and connect it.
 
     Args:
-        pool: where the model's engine comes from.
+        app: the page.
+        models: which models there are, and their engines.
         model: the shared model selector.
         concurrency: how many answers may be written or wait at the same time.
     """
-    tab = _Tab(pool)
+    tab = _Tab(models)
     saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=_storage_secret())
-    chat = gr.Chatbot(
-        label="Conversation",
-        show_label=False,
-        elem_id="iris-chat",
-        layout="bubble",
-        buttons=["copy", "copy_all"],
-        editable="user",
-        latex_delimiters=_LATEX,
-        placeholder=PLACEHOLDER,
-        examples=[{"text": text} for text in prompts.STUDY_CHAT_EXAMPLES],
-        feedback_options=None,
-        allow_tags=False,
-        group_consecutive_messages=False,
-    )
-    question = gr.Textbox(
-        label="Your question",
-        show_label=False,
-        placeholder="Ask a question… (Enter sends, Shift+Enter starts a new line)",
-        elem_id="iris-question",
-        lines=1,
-        max_lines=8,
-        max_length=study_chat.MAX_CHARACTERS,
-        submit_btn=True,
-        autofocus=True,
-    )
-    with gr.Row(elem_id="iris-foot"):
-        status = gr.HTML(_status("Ready."), elem_id="iris-status")
-        new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
+    with gr.Column(elem_id="iris-study"):
+        chat = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            elem_id="iris-chat",
+            layout="bubble",
+            buttons=["copy", "copy_all"],
+            editable="user",
+            latex_delimiters=_LATEX,
+            placeholder=PLACEHOLDER,
+            examples=[{"text": text} for text in prompts.STUDY_CHAT_EXAMPLES],
+            feedback_options=None,
+            allow_tags=False,
+            group_consecutive_messages=False,
+            height=None,
+        )
+        # No max_length: the browser would cut a longer text without a word; here it is refused, and kept.
+        question = gr.Textbox(
+            label="Your question",
+            show_label=False,
+            placeholder="Ask a question …",
+            elem_id="iris-question",
+            lines=1,
+            max_lines=8,
+            submit_btn=True,
+            autofocus=True,
+        )
+        with gr.Row(elem_id="iris-foot"):
+            status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
+            new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
 
-    outputs = [chat, question, status]
-    running: dict[str, Any] = {
-        "outputs": outputs,
-        "concurrency_limit": concurrency,
-        "concurrency_id": "engine",
-        "show_progress": "hidden",
-        "api_visibility": "private",
-    }
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    answers = [
-        question.submit(tab.ask, [question, chat, model], **running),
-        chat.example_select(tab.example, [chat, model], **running),
-        chat.retry(tab.retry, [chat, model], **running),
-        chat.edit(tab.edit, [chat, model], **running),
-    ]
-    for event in answers:
-        event.then(tab.save, chat, saved, **quick)
-    question.stop(tab.stopped, chat, [question, status, saved], cancels=answers, **quick)
-    chat.clear(tab.cleared, None, [chat, question, status, saved], cancels=answers, **quick)
-    new.click(tab.cleared, None, [chat, question, status, saved], cancels=answers, **quick)
-    gr.on(None, tab.restore, saved, chat, **quick)
+    # One listener for all four, so that none of them can start a second answer while one is written.
+    answer = gr.on(
+        [question.submit, chat.example_select, chat.retry, chat.edit],
+        tab.answer,
+        [question, chat, model],
+        [chat, question, status],
+        trigger_mode="once",
+        concurrency_limit=concurrency,
+        concurrency_id="engine",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    question.stop(tab.stopped, None, [question, status], cancels=answer, **quick)
+    for cleared in (new.click, chat.clear):
+        cleared(tab.cleared, None, [chat, question, status, saved], cancels=answer, **quick)
+    chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
+    app.load(tab.restore, saved, chat, **quick)
     gr.api(
         tab.api,
         api_name="study_chat",
@@ -103,122 +125,135 @@ def build(pool: EnginePool, model: gr.Dropdown, *, concurrency: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an event asks for: a question after some messages, and how to undo it when it cannot be answered.
+
+    ``before`` is the conversation to go back to, ``box`` what the question box then holds (None: as it is).
+    """
+
+    question: str
+    history: list[Message]
+    before: list[Message]
+    box: str | None
+    empties_box: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Tab:
-    """The tab's handlers. Each answering one yields ``(chat, question box, status)``."""
+    """The tab's handlers."""
 
-    pool: EnginePool
+    models: Models
 
-    def ask(self, question: str, history: History, model: str) -> Iterator[Any]:
-        yield from self._answer(question, history or [], model)
-
-    def example(self, event: gr.SelectData, history: History, model: str) -> Iterator[Any]:
-        yield from self._answer(_text(event.value.get("text", "")), history or [], model)
-
-    def retry(self, event: gr.RetryData, history: History, model: str) -> Iterator[Any]:
-        at = _index(event.index)
-        while at > 0 and history[at]["role"] != "user":
-            at -= 1
-        yield from self._answer(_text(history[at]["content"]), history[:at], model)
-
-    def edit(self, event: gr.EditData, history: History, model: str) -> Iterator[Any]:
-        yield from self._answer(_text(event.value), history[: _index(event.index)], model)
-
-    def _answer(self, question: str, history: History, model: str) -> Iterator[Any]:
-        asked = study_chat.clean(question)
-        conversation = [*history, {"role": "user", "content": _shown(asked)}]
+    def answer(
+        self, draft: str, history: list[Message], model: str, event: gr.EventData
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """Answer what was sent, chosen, retried or edited; yields (conversation, question box, status line)."""
+        asked = _asked(draft or "", _messages(history), event)
         try:
-            if not asked:
-                raise IrisError("Write a question first.")
-            yield conversation, _box(running=True), _status("Reading your question …")
-            engine = self.pool.get(model)
-            written = False
-            for answer in study_chat.stream(engine, asked, _turns(history), every_s=UPDATE_S):
-                if answer.usage:
-                    line = _summary(answer.usage, answer.notices)
-                elif answer.notices:
-                    line = answer.notices[-1]
-                elif answer.place:
-                    line = f"You are number {answer.place} in line …"
-                elif answer.text:
-                    line = "Writing …"
-                else:
-                    line = "Reading your question …"
-                reply = [{"role": "assistant", "content": answer.text}] if answer.text else []
+            question = study_chat.checked(asked.question)
+        except RequestError as error:
+            # Nothing was changed yet, save by an edit; a message of a megabyte need not travel back.
+            yield asked.before, gr.skip(), _status(str(error), kind="problem")
+            return
+        conversation = [*asked.history, _message("user", question)]
+        line = "Reading your question …"
+        box = {"value": ""} if asked.empties_box else {}
+        yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), _status(line)
+        text = ""
+        try:
+            engine = yield from _while_opening(
+                self.models.open(model), lambda line: (gr.skip(), gr.skip(), _status(line))
+            )
+            for answer in study_chat.stream(engine, question, _turns(asked.history), pace=_pace(engine)):
                 # Unchanged parts are skipped: the box would lose the focus, the status line would be read out again.
-                yield [*conversation, *reply] if reply else gr.skip(), gr.skip(), _status(line)
-                written = written or bool(reply)
-            yield gr.skip(), _box(running=False), gr.skip()
-        except IrisError as error:
-            yield history, _box(running=False, value=question), _status(str(error), problem=True)
+                reply = gr.skip()
+                if answer.text != text:
+                    text = answer.text
+                    reply = [*conversation, _message("assistant", text)]
+                said, line = line, _line(answer)
+                yield reply, gr.skip(), gr.skip() if line == said else _status(line)
+            if not text:
+                raise IrisError("The model ended without an answer. Ask again, or put the question differently.")
+            yield gr.skip(), _idle_box(), gr.skip()
+        except Exception as error:
+            problem = str(error)
+            if not isinstance(error, IrisError):
+                log.exception("an answer failed")
+                problem = CRASHED
+            if text:  # what was written stays, and can be retried
+                yield gr.skip(), _idle_box(), _status(problem, kind="problem")
+            else:
+                yield asked.before, _idle_box(asked.box), _status(problem, kind="problem")
 
-    def stopped(self, history: History) -> tuple[Any, str, dict[str, Any]]:
-        return _box(running=False), _status("Stopped."), self.save(history)
+    def stopped(self) -> tuple[Any, str]:
+        return _idle_box(), _status("Stopped.")
 
-    def cleared(self) -> tuple[History, Any, str, dict[str, Any]]:
-        return [], _box(running=False, value=""), _status("Ready."), {}
+    def cleared(self) -> tuple[list[Message], Any, str, dict[str, Any]]:
+        return [], _idle_box(""), _status(READY, kind="hint"), {}
 
-    def save(self, history: History) -> dict[str, Any]:
-        return {"history": [{"role": m["role"], "content": _text(m["content"])} for m in history or []]}
-
-    def restore(self, saved: dict[str, Any] | None) -> Any:
-        history = (saved or {}).get("history")
-        return history if isinstance(history, list) and history else gr.skip()
+    def restore(self, saved: Any) -> Any:
+        return _messages(saved.get("history") if isinstance(saved, dict) else None) or gr.skip()
 
     def api(
         self, message: str, history: list[dict[str, Any]] | None = None, model: str = ""
     ) -> Generator[str, None, None]:
         """The answer so far, growing; the last value is the whole answer."""
         try:
-            engine = self.pool.get(model)
-            for answer in study_chat.stream(engine, message, _turns(history or []), every_s=UPDATE_S):
+            if not isinstance(message, str):
+                raise RequestError("`message` must be text.")
+            turns = _turns(_checked_history(history))
+            engine = yield from _while_opening(self.models.open(model), lambda line: "")
+            for answer in study_chat.stream(engine, message, turns, pace=_pace(engine)):
                 yield answer.text
         except IrisError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
 
-def _turns(history: History) -> tuple[Turn, ...]:
-    """Question and answer pairs of a conversation as the page holds it."""
-    turns: list[Turn] = []
-    for message in history:
-        text = _text(message.get("content", ""))
-        if message.get("role") == "user":
-            turns.append(Turn(html.unescape(text), ""))
-        elif turns:
-            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{text}".strip())
-    return tuple(turns)
+def _while_opening(opening: Generator[str, None, Engine], told: Callable[[str], Any]) -> Generator[Any, None, Engine]:
+    while True:
+        try:
+            line = next(opening)
+        except StopIteration as done:
+            engine: Engine = done.value
+            return engine
+        yield told(line)
 
 
-def _text(content: Any) -> str:
-    """Message content as text: Gradio gives a string, a block, or a list of blocks."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        return str(content.get("text", ""))
-    if isinstance(content, list):
-        return "\n".join(filter(None, map(_text, content)))
-    return ""
+def _asked(draft: str, history: list[Message], event: gr.EventData) -> _Asked:
+    if isinstance(event.target, gr.Textbox):
+        return _Asked(draft, history, history, draft, empties_box=True)
+    if not history:
+        return _Asked(_text(event.value), history, history, None)  # an example question
+    at = min(int(event.index[0] if isinstance(event.index, list) else event.index), len(history) - 1)
+    while at > 0 and history[at]["role"] != "user":
+        at -= 1
+    previous = getattr(event, "previous_value", None)
+    if previous is None:
+        return _Asked(_text(history[at]["content"]), history[:at], history, None)  # retry
+    # The page already shows the edited question. If it cannot be answered, it moves to the box.
+    edited = _text(event.value)
+    before = [*history[:at], _message("user", _text(previous)), *history[at + 1 :]]
+    return _Asked(edited, history[:at], before, "\n\n".join(filter(None, [edited, draft])))
 
 
-def _shown(question: str) -> str:
-    """A question as Markdown that shows it to the letter: tags and template tokens stay visible."""
-    return html.escape(question, quote=False)
+def _pace(engine: Engine) -> study_chat.Pace:
+    def pace(answer: study_chat.Answer) -> float:
+        status = engine.status()
+        if answer.place:
+            return max(WAITING_S, status.waiting / UPDATES_PER_S)
+        return max(WRITING_S, status.active / UPDATES_PER_S)
+
+    return pace
 
 
-def _index(index: Any) -> int:
-    return int(index[0] if isinstance(index, list | tuple) else index)
-
-
-def _box(*, running: bool, value: str | None = None) -> Any:
-    """The question box: emptied and with a stop button while an answer is written."""
-    if running:
-        return gr.Textbox(value="", submit_btn=False, stop_btn=True)
-    if value is None:
-        return gr.Textbox(submit_btn=True, stop_btn=False)
-    return gr.Textbox(value=value, submit_btn=True, stop_btn=False)
-
-
-def _status(line: str, *, problem: bool = False) -> str:
-    return f'<p class="problem" role="alert">{html.escape(line)}</p>' if problem else f"<p>{html.escape(line)}</p>"
+def _line(answer: study_chat.Answer) -> str:
+    if answer.usage:
+        return _summary(answer.usage, answer.notices)
+    if answer.notices:
+        return answer.notices[-1]
+    if answer.place:
+        return f"You are number {answer.place} in line …"
+    return "Writing …" if answer.text else "Reading your question …"
 
 
 def _summary(usage: Usage, notices: tuple[str, ...]) -> str:
@@ -232,17 +267,77 @@ def _summary(usage: Usage, notices: tuple[str, ...]) -> str:
     return " · ".join([*parts, *notices])
 
 
+def _messages(history: Any) -> list[Message]:
+    """The questions and answers of a conversation as the page holds it; all that is not text is dropped."""
+    return [
+        _message(message["role"], _text(message.get("content")))
+        for message in (history if isinstance(history, list) else [])
+        if isinstance(message, dict) and message.get("role") in ("user", "assistant")
+    ]
+
+
+def _message(role: str, text: str) -> Message:
+    # As a block: Gradio takes the indentation out of a plain string.
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def _checked_history(history: Any) -> list[Message]:
+    messages = _messages(history)
+    if len(messages) != len(history or []):
+        raise RequestError(
+            '`history` must be a list of {"role": "user", "content": …} and {"role": "assistant", "content": …}.'
+        )
+    return messages
+
+
+def _turns(messages: list[Message]) -> tuple[Turn, ...]:
+    """Question and answer pairs."""
+    turns: list[Turn] = []
+    for message in messages:
+        text = _text(message["content"])
+        if message["role"] == "user":
+            turns.append(Turn(text, ""))
+        elif turns:
+            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{text}".strip())
+    return tuple(turns)
+
+
+def _text(content: Any) -> str:
+    """Message content as text: Gradio gives a string, a block, or a list of blocks."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        return content["text"] if isinstance(content.get("text"), str) else ""
+    if isinstance(content, list):
+        return "\n".join(filter(None, map(_text, content)))
+    return ""
+
+
+def _idle_box(value: str | None = None) -> Any:
+    """The question box with a send button; with another text in it unless that is None."""
+    return gr.Textbox(submit_btn=True, stop_btn=False, **({} if value is None else {"value": value}))
+
+
+def _status(line: str, *, kind: str = "") -> str:
+    return f'<p class="{kind}">{html.escape(line)}</p>'
+
+
 def _storage_secret() -> str:
     """The key that encrypts what the browser keeps: made once and kept, so that a restart does not lose it."""
+    import os
     import secrets
 
     from iris import settings
 
     path = settings.writable_home() / "browser.key"
     try:
-        return path.read_text(encoding="ascii").strip()
+        if key := path.read_text(encoding="ascii").strip():
+            return key
     except FileNotFoundError:
-        key = secrets.token_urlsafe(24)
-        path.touch(mode=0o600)
-        path.write_text(key, encoding="ascii")
-        return key
+        pass
+    key = secrets.token_urlsafe(24)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(key, encoding="ascii")
+    fresh.replace(path)
+    return key

@@ -1,0 +1,157 @@
+"""Cleaning: the text of a row made whole, meta-instructions taken out of its prompt.
+
+Every change is made by a named rule (``clean_rules.RULES``) and counted under that name. A rule is not applied where
+it would leave an empty prompt, or one without its head or tail. Cleaning twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from data.clean_rules import RULES
+from data.sources import Row
+from iris.engine import Message
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
+_LINE_ENDS = re.compile(r"\r\n?|\u2028|\u2029")
+_TRAILING = re.compile(r"[ \t]+(?=\n)")
+_WORD = re.compile(r"\w")
+_SENTENCE = re.compile(r"[^.?!\n]+[.?!]*")
+_LEAD = re.compile(
+    r"(?:in\s+practice|in\s+addition|additionally|furthermore|moreover|finally|also)\s*,\s*", re.IGNORECASE
+)
+_LONG = 80  # words; a longer paragraph is a passage to work on, not an instruction
+
+DAMAGE: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("is empty", re.compile(r"\A\W*\Z")),
+    ("starts with punctuation", re.compile(r"\A\s*(?:[,;)\]}…–—]|[:.!?](?!\w))")),
+    ("starts in mid-sentence", re.compile(r"\A\s*(?:and|or|nor|because|than|whereas)\b")),
+    (
+        "breaks off",
+        re.compile(r"(?:[,;(\[{]|\b(?:and|or|the|an?))\s*[.?!]?\s*\Z|\b(?:of|with|between|than)\s*\.?\s*\Z"),
+    ),
+    (
+        "has an unfilled slot",
+        re.compile(r"\{\{.*?\}\}|\{(?:topic|concept|term|subject|name|question|input|text|[XY])\}"),
+    ),
+    ("has broken characters", re.compile("\ufffd|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d]|\u00c3[\u00a0-\u00bf]")),
+)
+"""What a damaged prompt looks like: a name for the report, and the pattern."""
+
+
+def damage(prompt: str) -> str:
+    """The first kind of ``DAMAGE`` that a prompt shows, or nothing."""
+    return next((name for name, pattern in DAMAGE if pattern.search(prompt)), "")
+
+
+def clean_text(text: str) -> str:
+    """One kind of line end, no control characters, no space at the ends of lines; otherwise the text as it is."""
+    if not text.isascii() or "\r" in text or _CONTROL.search(text):
+        text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
+    return _TRAILING.sub("", text.strip())
+
+
+def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
+    """A user's turn without meta-instructions. ``hits`` counts the rules that changed it.
+
+    Only the first and the last paragraph are looked at, and only if they are short: a passage to be summarized, or
+    code, may well contain the sentence "Be brief."
+    """
+    prompt = clean_text(prompt)
+    counted: Counter[str] = Counter() if hits is None else hits
+    for _ in range(20):  # removing one instruction can uncover another
+        before = prompt
+        for number in (0, -1):
+            paragraphs = re.split(r"(\n\s*\n)", prompt)
+            changed = _clean_paragraph(paragraphs[number], counted)
+            if changed != paragraphs[number]:
+                paragraphs[number] = changed
+                prompt = clean_text("".join(paragraphs))
+        if prompt == before:
+            break
+    return prompt
+
+
+def _clean_paragraph(text: str, hits: Counter[str]) -> str:
+    if "```" in text or text.count(" ") > _LONG:
+        return text
+    for rule in RULES:
+        if not rule.pattern.search(text):
+            continue
+        changed = _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip()
+        changed = _capital(text, changed)
+        if changed != text and _whole(changed, text):
+            hits[rule.name] += 1
+            text = changed
+    return text
+
+
+def _capital(before: str, after: str) -> str:
+    """Begin sentences with a capital where a rule took away the word that had it."""
+    first = re.match(r"[a-z]+\b", after)
+    if first and (not before[:1].isalpha() or before[:1].isupper()):
+        after = after[0].upper() + after[1:]
+    kept = set(re.findall(r"[.?!]\s+[a-z]+\b", before))
+    return re.sub(
+        r"[.?!]\s+[a-z]+\b",
+        lambda match: match[0] if match[0] in kept else re.sub(r"[a-z]", lambda m: m[0].upper(), match[0], count=1),
+        after,
+    )
+
+
+def _whole(after: str, before: str) -> bool:
+    """Whether a change left a prompt that can stand alone."""
+    if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else 2):
+        return False
+    if any(pattern.search(after) and not pattern.search(before) for _, pattern in DAMAGE):
+        return False
+    return all(
+        (after.count(left) == after.count(right)) or (before.count(left) != before.count(right))
+        for left, right in ("()", "[]", "{}")
+    )
+
+
+def clean_row(row: Row, hits: Counter[str], *, keep_instructions: bool = False) -> Row | None:
+    """The row with clean texts, or None if nothing is left of its question or its answer.
+
+    Meta-instructions are taken out of the user's turns only; ``keep_instructions`` leaves them in.
+    """
+    prompt = []
+    for message in row.prompt:
+        text = clean_text(message.content)
+        if text != message.content:
+            hits["plain-text"] += 1
+        if message.role == "user" and not keep_instructions:
+            text = clean_prompt(text, hits)
+        if not _WORD.search(text):
+            hits["dropped: empty prompt"] += 1
+            return None
+        prompt.append(Message(message.role, text))
+    completion = clean_text(row.completion)
+    if completion != row.completion:
+        hits["plain-text"] += 1
+    if not completion:
+        hits["dropped: empty answer"] += 1
+        return None
+    return row.replaced(tuple(prompt), completion)
+
+
+def leaks(text: str) -> list[str]:
+    """The sentences of a model's answer that are meta-instructions."""
+    found = []
+    for sentence in _SENTENCE.findall(text):
+        sentence = sentence.strip(" \t*_>#-")
+        bare = _LEAD.sub("", sentence, count=1)  # "In practice, include an example from industry."
+        if any(rule.leak and rule.pattern.search(bare) for rule in RULES):
+            found.append(sentence)
+    return found
+
+
+def leak_rate(text: str) -> float:
+    """The share of a model answer's sentences that are meta-instructions, 0 to 1; 0 for an empty answer.
+
+    A model trained on prompts with "Include an example from industry." learns to write such sentences itself.
+    """
+    sentences = [sentence for sentence in _SENTENCE.findall(text) if sentence.strip(" \t*_>#-.?!")]
+    return len(leaks(text)) / len(sentences) if sentences else 0.0

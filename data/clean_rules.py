@@ -1,0 +1,389 @@
+"""The named cleaning rules for prompts, each with examples of what it changes and of what it must leave alone.
+
+A rule removes a meta-instruction: words that say how to write an answer (its length, its form, an example from
+industry) and not what to answer. The answers in our data do not follow them, so leaving them in would teach a model
+to ignore its reader. The examples are data: ``tests/unit/test_data_clean.py`` runs all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_FLAGS = re.IGNORECASE
+# Where a sentence begins: at the start, after the end of another one, or on a new line.
+_START = r"(?:^|(?<=[.?!]\s)|(?<=[.?!:]\s\s)|(?<=\n))"
+_END = r"(?=\s*(?:,?\s*please\s*)?(?:[.?!;]|$|\n))"
+_STOP = r"\s*(?:[.!?;]+(?=\s|$)\s*|$|(?=\n))"
+
+_ASK = (
+    r"(?:please\s+)?(?:compare|contrast|explain|describe|define|discuss|summari[sz]e|outline|list|name|state|give|tell|"
+    r"show|sketch|say|answer|identify|mention|illustrate|justify|analy[sz]e|evaluate|assess|distinguish|differentiate|"
+    r"what|why|how|when|where|which|who|whom|whose|is|are|do|does|did|can|could|would|should|introduce|present|derive)"
+)
+_BRIEF = r"(?:very\s+)?(?:briefly|concisely|succinctly|in\s+brief|in\s+a\s+nutshell)"
+_MANY = (
+    r"(?:(?:no\s+more\s+than|not\s+more\s+than|at\s+most|at\s+least|less\s+than|fewer\s+than|up\s+to|under|about|around|"
+    r"roughly|approximately|exactly|only|just|maximum|max\.?)\s+)?"
+    r"(?:a\s+single|a\s+couple\s+of|a\s+few|one|two|three|four|five|six|seven|eight|nine|ten|\d+)"
+    r"(?:\s*(?:-|–|to|or)\s*(?:two|three|four|five|six|seven|eight|nine|ten|\d+))?"
+)
+_UNIT = (
+    r"(?:\s+|-)(?:short\s+|complete\s+|full\s+|concise\s+|clear\s+)?"
+    r"(?:sentences?|words?|lines?|paragraphs?|bullet\s+points?)"
+)
+_LENGTH = rf"(?:in|within|using|with)\s+{_MANY}{_UNIT}(?:\s+(?:or\s+(?:less|fewer)|max(?:imum)?|at\s+most))?"
+_EXAMPLE = (
+    r"(?:at\s+least\s+)?(?:an?|one|two|some|any)\s+(?:(?:concrete|real|real[- ]world|real[- ]life|practical|relevant|"
+    r"simple|short|brief|specific|industrial|industry|small|good)\s+)*(?:examples?|use\s+cases?|illustrations?)"
+)
+_PLACE = (
+    r"(?:the\s+|an?\s+|your\s+)?(?:own\s+)?(?:industry|industrial\s+practice|practice|real\s+life|real\s+world|"
+    r"real[- ]world\s+(?:applications?|systems?|use)|everyday\s+life|experience|work|company|production)"
+)
+_FROM = rf"\s+(?:from|in|out\s+of)\s+{_PLACE}(?:\s+(?:or|and)\s+(?:from\s+)?{_PLACE})?"
+_IT = (
+    r"(?:it|this|that|these|those|them|(?:this|the)\s+(?:concept|idea|approach|method|technique|topic|answer)|"
+    r"your\s+(?:answer|explanation))"
+)
+_IF = r"(?:\s*,?\s*(?:where|if|when|whenever)\s+(?:possible|relevant|appropriate|applicable|you\s+can))?"
+_RELATE = rf"(?:relate|connect|link|tie)\s+{_IT}\s+(?:back\s+)?(?:to|with)\s+[^.?!\n]{{2,120}}"
+_OWN = r"(?:in|using)\s+your\s+own\s+words"
+_STYLE = (
+    r"(?:be\s+(?:as\s+)?(?:brief|concise|short|succinct)(?:\s+(?:and|but|as)\s+\w+)*"
+    r"|keep\s+(?:it|this|your\s+(?:answer|response|explanation)|the\s+(?:answer|response|explanation))\s+"
+    r"(?:\w+\s+and\s+)?(?:brief|concise|short|succinct|simple|to\s+the\s+point|(?:to|under|below|within)\s+[^.?!\n]{2,40})"
+    rf"|answer\s+(?:{_BRIEF}|{_LENGTH}|{_OWN}|in\s+(?:full|complete)\s+sentences|in\s+bullet\s+points|as\s+in\s+an\s+exam)"
+    r"|(?:your\s+answer|the\s+answer|your\s+response)\s+(?:should|must)\s+(?:be\s+(?:brief|concise|short|no\s+more\s+than|"
+    r"at\s+most|between|about|around|limited|in\s)|not\s+exceed|contain\s+at\s+most)[^.?!\n]{0,60}"
+    r"|limit\s+(?:yourself|your\s+(?:answer|response))\s+to\s+[^.?!\n]{2,60}"
+    r"|(?:use|write\s+in|answer\s+with)\s+(?:(?:short\s+)?bullet\s+points|your\s+own\s+words|full\s+sentences)"
+    r"|(?:avoid|do\s+not\s+use|don['’]t\s+use|no)\s+(?:technical\s+)?jargon"
+    r"|(?:let['’]s\s+)?think\s+step\s+by\s+step|structure\s+your\s+(?:answer|response)[^.?!\n]{0,60}"
+    r"|(?:maximum|max\.?|at\s+most|no\s+more\s+than)\s+\d+\s+(?:words|sentences|lines))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``pattern`` is replaced by ``to`` in a prompt.
+
+    ``leak`` says that a sentence with this pattern in a model's answer is a meta-instruction that leaked. ``changes``
+    are pairs of a prompt before and after; ``leaves`` are prompts that the rule must not touch.
+    """
+
+    name: str
+    why: str
+    pattern: re.Pattern[str]
+    to: str | Callable[[re.Match[str]], str]
+    changes: tuple[tuple[str, str], ...]
+    leaves: tuple[str, ...]
+    leak: bool = True
+
+
+def _rule(name: str, why: str, pattern: str, to: str | Callable[[re.Match[str]], str], **more: object) -> Rule:
+    return Rule(name, why, re.compile(pattern, _FLAGS), to, **more)  # type: ignore[arg-type]
+
+
+def _with_article(match: re.Match[str]) -> str:
+    """``a concise explanation`` without its adjective is ``an explanation``; a capital stays one."""
+    article = match["article"]
+    if article.lower() in ("a", "an"):
+        small = "an" if match["noun"][0].lower() in "aeiou" else "a"
+        article = small.capitalize() if article[0].isupper() else small
+    return f"{article} {match['noun']}"
+
+
+RULES: tuple[Rule, ...] = (
+    _rule(
+        "cut-off-start",
+        "A removed introduction left its comma behind.",
+        r"\A[\s,;:.!?)\]}…–—]*(?:[,;)\]}…–—]|[:.!?](?=\s|\Z))\s*",
+        "",
+        changes=(
+            (", how do we read a learning curve?", "How do we read a learning curve?"),
+            (". Name two loss functions.", "Name two loss functions."),
+            ("…: what is a checkpoint?", "What is a checkpoint?"),
+            (",why is it slow?", "Why is it slow?"),
+        ),
+        leaves=(
+            ".NET or Java: which one compiles to bytecode?",
+            "-5 is the input. What does ReLU return?",
+            "- one\n- two",
+        ),
+        leak=False,
+    ),
+    _rule(
+        "compare-it",
+        "“Briefly compare it to another method.” asks for a second answer that the first does not contain.",
+        rf"{_START}(?:please\s+)?(?:also\s+)?(?:{_BRIEF}\s+)?(?:compare|contrast)\s+{_IT}\s+(?:to|with|against)\s+"
+        r"(?:an?\s+|the\s+|some\s+|any\s+)?(?:alternatives?|similar|related|other|another|different|competing)"
+        rf"(?:\s+(?:approach|approache|method|technique|concept|model|idea|option)s?)?{_STOP}",
+        "",
+        changes=(
+            ("What is bagging? Briefly compare it to another method.", "What is bagging?"),
+            ("Explain gossip protocols. Contrast them with an alternative technique.", "Explain gossip protocols."),
+        ),
+        leaves=(
+            "Compare TCP and UDP",
+            "Explain UDP. Compare it with TCP.",
+            "Compare it to an alternative.",
+            "How does it compare to other methods?",
+        ),
+    ),
+    _rule(
+        "brief-first",
+        "“Briefly explain …” asks for a length.",
+        rf"{_START}(?:{_BRIEF}|shortly)(?:\s+(?:and|but)\s+\w+ly)?\s*,?\s+(?={_ASK}\b)",
+        "",
+        changes=(
+            ("Briefly compare TCP and UDP.", "Compare TCP and UDP."),
+            ("Briefly, what is a feature store?", "What is a feature store?"),
+            (
+                "Look at the loss curve. Concisely explain what it shows.",
+                "Look at the loss curve. Explain what it shows.",
+            ),
+        ),
+        leaves=(
+            "Compare TCP and UDP",
+            "Shortly after the release the error doubled. Why?",
+            "The server was briefly down. What should the client do?",
+        ),
+    ),
+    _rule(
+        "brief-inside",
+        "“Can you briefly explain …” asks for a length.",
+        rf"(?<=\w)(?P<mark>,?)\s+{_BRIEF}\s+(?={_ASK.removeprefix('(?:please' + chr(92) + 's+)?')}\b)",
+        r"\g<mark> ",
+        changes=(
+            ("Can you briefly explain backpropagation?", "Can you explain backpropagation?"),
+            ("Define dropout and concisely describe its effect.", "Define dropout and describe its effect."),
+        ),
+        leaves=("Why does the loss briefly rise after a restart?", "He left briefly. Where did he go?"),
+    ),
+    _rule(
+        "brief-last",
+        "“Explain … briefly.” asks for a length.",
+        rf"(?P<ask>{_START}{_ASK}\b[^.?!\n]*?\w),?\s+{_BRIEF}{_END}",
+        r"\g<ask>",
+        changes=(
+            ("Explain early stopping briefly.", "Explain early stopping."),
+            ("What is a tensor, in a nutshell?", "What is a tensor?"),
+        ),
+        leaves=("The lamp flashed briefly. Which fault is that?", "In brief bursts, how many requests can it serve?"),
+    ),
+    _rule(
+        "brief-noun",
+        "“Give a concise definition …” asks for a length.",
+        r"(?P<give>\b(?:give|provide|write|offer|present|formulate|state)(?:\s+me)?\s+)"
+        r"(?P<article>an?|the|your)\s+(?:(?:very|brief|concise|short|succinct)\s+(?:and\s+\w+\s+)?)+"
+        r"(?P<noun>definition|explanation|overview|description|answer|account|introduction|outline|discussion|comparison)\b",
+        lambda match: match["give"] + _with_article(match),
+        changes=(
+            ("Give a concise definition of logistic regression.", "Give a definition of logistic regression."),
+            ("Please provide a brief explanation of caching.", "Please provide an explanation of caching."),
+        ),
+        leaves=(
+            "What is a short position?",
+            "Write a short story about a robot.",
+            "Give an example of overfitting",
+            "Give a summary of the passage.",
+        ),
+    ),
+    _rule(
+        "length-first",
+        "“In two sentences, …” asks for a length.",
+        rf"{_START}{_LENGTH}\s*[,:]\s*(?=\w)",
+        "",
+        changes=(
+            ("In two sentences, explain weight decay.", "Explain weight decay."),
+            ("In no more than 50 words: what is drift?", "What is drift?"),
+        ),
+        leaves=("In two words the vowel is silent. Which ones?", "In three layers, how many biases are there?"),
+    ),
+    _rule(
+        "length-last",
+        "“Explain … in 100 words” asks for a length.",
+        rf"(?P<ask>{_START}{_ASK}\b[^.?!\n]*?\w),?\s+{_LENGTH}{_END}",
+        r"\g<ask>",
+        changes=(
+            ("Explain the bias-variance trade-off in three sentences.", "Explain the bias-variance trade-off."),
+            ("What is a p-value, in at most 40 words?", "What is a p-value?"),
+            ("Define recall in one sentence, please.", "Define recall, please."),
+            ("Describe a perceptron in one short paragraph.", "Describe a perceptron."),
+        ),
+        leaves=(
+            "Write a poem in three lines.",
+            "How many characters are there in two words of eight letters?",
+            "Explain the role of attention in sentences with two clauses.",
+        ),
+    ),
+    _rule(
+        "length-brackets",
+        "“(max. 3 sentences)” or “(5 points)” is about the answer, not the question.",
+        rf"[ \t]*[(\[](?:(?:in\s+)?{_MANY}{_UNIT}(?:\s+(?:or\s+(?:less|fewer)|max(?:imum)?))?|{_BRIEF}|"
+        r"\d+\s*(?:points?|pts?\.?|marks?|p\.?))[)\]]",
+        "",
+        changes=(
+            ("Explain pooling (max. 3 sentences).", "Explain pooling."),
+            ("What is an epoch? (2 points)", "What is an epoch?"),
+            ("Describe a trie (briefly).", "Describe a trie."),
+        ),
+        leaves=("What does f(3) return?", "Plot the line through (2, 3) and (4, 7).", "Is the list [1, 2] sorted?"),
+        leak=False,
+    ),
+    _rule(
+        "example-sentence",
+        "“Include an example from industry.” is an order about the answer.",
+        rf"{_START}(?:please\s+)?(?:also\s+)?(?:(?:include|add|provide|mention|use)\s+{_EXAMPLE}(?:{_FROM})?"
+        rf"|(?:give|name)\s+{_EXAMPLE}{_FROM}|illustrate\s+(?:it|this|your\s+answer)?\s*with\s+{_EXAMPLE}(?:{_FROM})?){_IF}{_STOP}",
+        "",
+        changes=(
+            ("What is caching? Include an example from industry.", "What is caching?"),
+            ("Explain drift. Please provide a concrete example where possible.", "Explain drift."),
+            ("Use at least one real-world example. Why do caches go stale?", "Why do caches go stale?"),
+        ),
+        leaves=(
+            "Give an example of overfitting",
+            "What is a gerund? Give an example.",
+            "Provide an example of a convex function.",
+            "Which of these is an example from industry?",
+        ),
+    ),
+    _rule(
+        "example-clause",
+        "“…, and include an example from industry” is an order about the answer.",
+        rf"(?<=\w)\s*,?\s+(?:and|then|while|but)?\s*(?:also\s+)?(?:(?:include|including|add|adding|provide|providing)\s+"
+        rf"{_EXAMPLE}(?:{_FROM})?|(?:give|giving|with|using|citing|mention|mentioning)\s+{_EXAMPLE}{_FROM}){_IF}{_END}",
+        "",
+        changes=(
+            ("Explain batch inference and include an example from industry.", "Explain batch inference."),
+            ("What is A/B testing, including a practical example?", "What is A/B testing?"),
+            ("Describe a feature store with an example from industry.", "Describe a feature store."),
+        ),
+        leaves=(
+            "Explain recursion with an example",
+            "Define a monoid and give an example.",
+            "How do I include an example in a docstring?",
+        ),
+    ),
+    _rule(
+        "relate-sentence",
+        "“Relate it to …” is an order about the answer.",
+        rf"{_START}(?:please\s+)?(?:also\s+|then\s+)?(?:try\s+to\s+)?{_RELATE}{_STOP}",
+        "",
+        changes=(
+            ("Explain momentum. Relate it to the course project.", "Explain momentum."),
+            ("What is skew? Please also connect your answer to monitoring.", "What is skew?"),
+            ("Why do we scale inputs? Try to link this to convergence.", "Why do we scale inputs?"),
+        ),
+        leaves=(
+            "How does it relate to ridge regression?",
+            "Relate the learning rate to the batch size.",
+            "Relate it to transformers.",
+        ),
+    ),
+    _rule(
+        "relate-clause",
+        "“… and relate it to …” is an order about the answer.",
+        rf"(?<=\w)\s*,?\s+(?:and|then|while)\s+(?:also\s+)?{_RELATE.replace('relate|', 'relate|relating|', 1)}{_END}",
+        "",
+        changes=(
+            ("Define entropy and relate it to decision trees.", "Define entropy."),
+            ("What is a replica, and link this to availability?", "What is a replica?"),
+        ),
+        leaves=("How do bias and variance relate to each other?", "Compare and relate the two losses."),
+    ),
+    _rule(
+        "own-words",
+        "“In your own words” is about the answer.",
+        rf"{_START}{_OWN}\s*,?\s+(?=\w)|\s*,?\s+{_OWN}{_END}",
+        "",
+        changes=(
+            ("In your own words, what is a gradient?", "What is a gradient?"),
+            ("Explain recall in your own words.", "Explain recall."),
+        ),
+        leaves=("What do you mean by the words in your own title?", "Which words of your own would you add?"),
+    ),
+    _rule(
+        "style-sentence",
+        "“Be concise.”, “Use bullet points.”, “Keep it under 100 words.” are about the answer.",
+        rf"{_START}(?:please\s*,?\s+)?(?:but\s+|and\s+)?{_STYLE}(?:\s*,?\s*please)?{_STOP}",
+        "",
+        changes=(
+            ("What is TCP? Be concise.", "What is TCP?"),
+            ("Keep your answer under 100 words. Why is the sky blue?", "Why is the sky blue?"),
+            ("Compare SGD and Adam. Use bullet points. Please be brief and precise.", "Compare SGD and Adam."),
+            ("How does Raft elect a leader? Think step by step.", "How does Raft elect a leader?"),
+        ),
+        leaves=(
+            "What does it mean to be concise?",
+            "Why should slides use bullet points?",
+            "Justify your answer.",
+            "What is the maximum of 3 words and 5 words?",
+        ),
+    ),
+    _rule(
+        "emphasis",
+        "“Emphasise intuition over formulas.” is about the answer.",
+        rf"{_START}(?:please\s+)?(?:emphasi[sz]e|stress|favou?r|prefer|focus\s+on)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+){{0,3}}?"
+        rf"\s+(?:rather\s+than|over|instead\s+of|and\s+not|not)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+)?{_STOP}",
+        "",
+        changes=(
+            ("What is a kernel? Emphasise intuition over formulas.", "What is a kernel?"),
+            ("Focus on the ideas rather than the mathematics. What is a prior?", "What is a prior?"),
+        ),
+        leaves=(
+            "Why do some losses emphasise recall over precision?",
+            "Focus on the second layer. What is its input size?",
+        ),
+    ),
+    _rule(
+        "also-mention",
+        "“Can you also mention a pitfall?” asks for a second answer that the first does not contain.",
+        rf"{_START}(?:(?:can|could|would)\s+you\s+(?:please\s+)?also\s+|(?:please\s+)?also\s+)"
+        rf"(?:mention|name|give|add|include|point\s+out)\s+(?:an?|one|some|any|the)\s+[^.?!\n]{{2,60}}{_STOP}",
+        "",
+        changes=(
+            ("Explain checkpoints. Could you also name a common pitfall?", "Explain checkpoints."),
+            ("What is a queue? Also mention one drawback.", "What is a queue?"),
+        ),
+        leaves=(
+            "Name one benefit and one risk of caching.",
+            "Can you mention a pitfall of early stopping?",
+            "Does the index also include the deleted rows?",
+        ),
+    ),
+    _rule(
+        "course-context",
+        "“… in the context of this course” says nothing to a reader who is not in the room.",
+        r"(?:\A|(?<=[.?!]\s))(?:in|within)\s+(?:the\s+(?:context|scope)\s+of\s+)?(?:this|our|the)\s+"
+        r"(?:course|lecture|class|module)\s*,\s*(?=\w)"
+        r"|\s+(?:in|within)\s+(?:the\s+(?:context|scope)\s+of\s+)?(?:this|our)\s+(?:course|lecture|class|module)"
+        r"(?=\s*[.?!,;]|\s*$)",
+        "",
+        changes=(
+            ("Explain replication in the context of this course.", "Explain replication."),
+            ("In our lecture, what is meant by a shard?", "What is meant by a shard?"),
+        ),
+        leaves=(
+            "What is covered in the first lecture of the course?",
+            "In this class of models, which is the fastest?",
+        ),
+        leak=False,
+    ),
+    _rule(
+        "fellow-student",
+        "“… to a classmate who was ill” describes a listener that the answer does not know.",
+        r"\s+to\s+(?:an?|your)\s+(?:fellow\s+student|class-?mate|fellow\s+learner)"
+        r"(?:\s+who\s+[^.?!,\n]{2,60})?(?=\s*[.?!,]|\s*$)",
+        "",
+        changes=(
+            ("How would you explain entropy to a classmate who was ill?", "How would you explain entropy?"),
+            ("Describe two-phase commit to a fellow student.", "Describe two-phase commit."),
+        ),
+        leaves=("What should I say to a student who copies code?", "Explain entropy to a five-year-old."),
+        leak=False,
+    ),
+)
