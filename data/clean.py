@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from data.clean_rules import RULES
 from data.sources import Row
@@ -27,10 +28,7 @@ DAMAGE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("is empty", re.compile(r"\A\W*\Z")),
     ("starts with punctuation", re.compile(r"\A\s*(?:[,;)\]}…–—]|[:.!?](?!\w))")),
     ("starts in mid-sentence", re.compile(r"\A\s*(?:and|or|nor|because|than|whereas)\b")),
-    (
-        "breaks off",
-        re.compile(r"(?:[,;(\[{]|\b(?:and|or|the|an?))\s*[.?!]?\s*\Z|\b(?:of|with|between|than)\s*\.?\s*\Z"),
-    ),
+    ("breaks off", re.compile(r"(?:[,;(\[{]|\b(?:and|or|the|an?)\s*[.?!]?|\b(?:of|with|between|than)\s*\.?)\Z")),
     (
         "has an unfilled slot",
         re.compile(r"\{\{.*?\}\}|\{(?:topic|concept|term|subject|name|question|input|text|[XY])\}"),
@@ -39,10 +37,17 @@ DAMAGE: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 """What a damaged prompt looks like: a name for the report, and the pattern."""
 
+_END = 40  # characters in which "breaks off" is looked for
+
 
 def damage(prompt: str) -> str:
     """The first kind of ``DAMAGE`` that a prompt shows, or nothing."""
-    return next((name for name, pattern in DAMAGE if pattern.search(prompt)), "")
+    return next(_damages(prompt), "")
+
+
+def _damages(prompt: str) -> Iterator[str]:
+    end = prompt.rstrip()[-_END:]
+    return (name for name, pattern in DAMAGE if pattern.search(end if name == "breaks off" else prompt))
 
 
 def clean_text(text: str) -> str:
@@ -76,14 +81,15 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
 def _clean_paragraph(text: str, hits: Counter[str]) -> str:
     if "```" in text or text.count(" ") > _LONG:
         return text
+    small = text.lower()
     for rule in RULES:
-        if not rule.pattern.search(text):
+        if not rule.may_match(small) or not rule.pattern.search(text):
             continue
         changed = _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip()
         changed = _capital(text, changed)
         if changed != text and _whole(changed, text):
             hits[rule.name] += 1
-            text = changed
+            text, small = changed, changed.lower()
     return text
 
 
@@ -104,7 +110,7 @@ def _whole(after: str, before: str) -> bool:
     """Whether a change left a prompt that can stand alone."""
     if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else 2):
         return False
-    if any(pattern.search(after) and not pattern.search(before) for _, pattern in DAMAGE):
+    if not set(_damages(after)) <= set(_damages(before)):
         return False
     return all(
         (after.count(left) == after.count(right)) or (before.count(left) != before.count(right))
@@ -139,11 +145,13 @@ def clean_row(row: Row, hits: Counter[str], *, keep_instructions: bool = False) 
 
 def leaks(text: str) -> list[str]:
     """The sentences of a model's answer that are meta-instructions."""
+    small = text.lower()
+    rules = [rule for rule in RULES if rule.leak and rule.may_match(small)]
     found = []
-    for sentence in _SENTENCE.findall(text):
+    for sentence in _SENTENCE.findall(text) if rules else ():
         sentence = sentence.strip(" \t*_>#-")
         bare = _LEAD.sub("", sentence, count=1)  # "In practice, include an example from industry."
-        if any(rule.leak and rule.pattern.search(bare) for rule in RULES):
+        if any(rule.pattern.search(bare) for rule in rules):
             found.append(sentence)
     return found
 

@@ -11,63 +11,31 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_FLAGS = re.IGNORECASE
-# Where a sentence begins: at the start, after the end of another one, or on a new line.
-_START = r"(?:^|(?<=[.?!]\s)|(?<=[.?!:]\s\s)|(?<=\n))"
-_END = r"(?=\s*(?:,?\s*please\s*)?(?:[.?!;]|$|\n))"
-_STOP = r"\s*(?:[.!?;]+(?=\s|$)\s*|$|(?=\n))"
+from data.clean_words import (
+    ASK,
+    BRIEF,
+    END,
+    EXAMPLE,
+    FROM,
+    IF,
+    IT,
+    LENGTH,
+    MANY,
+    OWN,
+    RELATE,
+    START,
+    STOP,
+    STYLE,
+    UNIT,
+    VERB,
+)
 
-_ASK = (
-    r"(?:please\s+)?(?:compare|contrast|explain|describe|define|discuss|summari[sz]e|outline|list|name|state|give|tell|"
-    r"show|sketch|say|answer|identify|mention|illustrate|justify|analy[sz]e|evaluate|assess|distinguish|differentiate|"
-    r"what|why|how|when|where|which|who|whom|whose|is|are|do|does|did|can|could|would|should|introduce|present|derive)"
-)
-_BRIEF = r"(?:very\s+)?(?:briefly|concisely|succinctly|in\s+brief|in\s+a\s+nutshell)"
-_MANY = (
-    r"(?:(?:no\s+more\s+than|not\s+more\s+than|at\s+most|at\s+least|less\s+than|fewer\s+than|up\s+to|under|about|around|"
-    r"roughly|approximately|exactly|only|just|maximum|max\.?)\s+)?"
-    r"(?:a\s+single|a\s+couple\s+of|a\s+few|one|two|three|four|five|six|seven|eight|nine|ten|\d+)"
-    r"(?:\s*(?:-|–|to|or)\s*(?:two|three|four|five|six|seven|eight|nine|ten|\d+))?"
-)
-_UNIT = (
-    r"(?:\s+|-)(?:short\s+|complete\s+|full\s+|concise\s+|clear\s+)?"
-    r"(?:sentences?|words?|lines?|paragraphs?|bullet\s+points?)"
-)
-_LENGTH = rf"(?:in|within|using|with)\s+{_MANY}{_UNIT}(?:\s+(?:or\s+(?:less|fewer)|max(?:imum)?|at\s+most))?"
-_EXAMPLE = (
-    r"(?:at\s+least\s+)?(?:an?|one|two|some|any)\s+(?:(?:concrete|real|real[- ]world|real[- ]life|practical|relevant|"
-    r"simple|short|brief|specific|industrial|industry|small|good)\s+)*(?:examples?|use\s+cases?|illustrations?)"
-)
-_PLACE = (
-    r"(?:the\s+|an?\s+|your\s+)?(?:own\s+)?(?:industry|industrial\s+practice|practice|real\s+life|real\s+world|"
-    r"real[- ]world\s+(?:applications?|systems?|use)|everyday\s+life|experience|work|company|production)"
-)
-_FROM = rf"\s+(?:from|in|out\s+of)\s+{_PLACE}(?:\s+(?:or|and)\s+(?:from\s+)?{_PLACE})?"
-_IT = (
-    r"(?:it|this|that|these|those|them|(?:this|the)\s+(?:concept|idea|approach|method|technique|topic|answer)|"
-    r"your\s+(?:answer|explanation))"
-)
-_IF = r"(?:\s*,?\s*(?:where|if|when|whenever)\s+(?:possible|relevant|appropriate|applicable|you\s+can))?"
-_RELATE = rf"(?:relate|connect|link|tie)\s+{_IT}\s+(?:back\s+)?(?:to|with)\s+[^.?!\n]{{2,120}}"
-_OWN = r"(?:in|using)\s+your\s+own\s+words"
-_STYLE = (
-    r"(?:be\s+(?:as\s+)?(?:brief|concise|short|succinct)(?:\s+(?:and|but|as)\s+\w+)*"
-    r"|keep\s+(?:it|this|your\s+(?:answer|response|explanation)|the\s+(?:answer|response|explanation))\s+"
-    r"(?:\w+\s+and\s+)?(?:brief|concise|short|succinct|simple|to\s+the\s+point|(?:to|under|below|within)\s+[^.?!\n]{2,40})"
-    rf"|answer\s+(?:{_BRIEF}|{_LENGTH}|{_OWN}|in\s+(?:full|complete)\s+sentences|in\s+bullet\s+points|as\s+in\s+an\s+exam)"
-    r"|(?:your\s+answer|the\s+answer|your\s+response)\s+(?:should|must)\s+(?:be\s+(?:brief|concise|short|no\s+more\s+than|"
-    r"at\s+most|between|about|around|limited|in\s)|not\s+exceed|contain\s+at\s+most)[^.?!\n]{0,60}"
-    r"|limit\s+(?:yourself|your\s+(?:answer|response))\s+to\s+[^.?!\n]{2,60}"
-    r"|(?:use|write\s+in|answer\s+with)\s+(?:(?:short\s+)?bullet\s+points|your\s+own\s+words|full\s+sentences)"
-    r"|(?:avoid|do\s+not\s+use|don['’]t\s+use|no)\s+(?:technical\s+)?jargon"
-    r"|(?:let['’]s\s+)?think\s+step\s+by\s+step|structure\s+your\s+(?:answer|response)[^.?!\n]{0,60}"
-    r"|(?:maximum|max\.?|at\s+most|no\s+more\s+than)\s+\d+\s+(?:words|sentences|lines))"
-)
+_FLAGS = re.IGNORECASE
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``pattern`` is replaced by ``to`` in a prompt.
+    """``pattern`` is replaced by ``to`` in a prompt. It can be there only if one of ``needs`` is, in small letters.
 
     ``leak`` says that a sentence with this pattern in a model's answer is a meta-instruction that leaked. ``changes``
     are pairs of a prompt before and after; ``leaves`` are prompts that the rule must not touch.
@@ -75,15 +43,22 @@ class Rule:
 
     name: str
     why: str
+    needs: tuple[str, ...]
     pattern: re.Pattern[str]
     to: str | Callable[[re.Match[str]], str]
     changes: tuple[tuple[str, str], ...]
     leaves: tuple[str, ...]
     leak: bool = True
 
+    def may_match(self, small: str) -> bool:
+        """A quick look at a text in small letters: False where the pattern cannot be."""
+        return not self.needs or any(word in small for word in self.needs)
 
-def _rule(name: str, why: str, pattern: str, to: str | Callable[[re.Match[str]], str], **more: object) -> Rule:
-    return Rule(name, why, re.compile(pattern, _FLAGS), to, **more)  # type: ignore[arg-type]
+
+def _rule(
+    name: str, why: str, needs: str, pattern: str, to: str | Callable[[re.Match[str]], str], **more: object
+) -> Rule:
+    return Rule(name, why, tuple(needs.split()), re.compile(pattern, _FLAGS), to, **more)  # type: ignore[arg-type]
 
 
 def _with_article(match: re.Match[str]) -> str:
@@ -99,6 +74,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "cut-off-start",
         "A removed introduction left its comma behind.",
+        "",
         r"\A[\s,;:.!?)\]}…–—]*(?:[,;)\]}…–—]|[:.!?](?=\s|\Z))\s*",
         "",
         changes=(
@@ -117,9 +93,10 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "compare-it",
         "“Briefly compare it to another method.” asks for a second answer that the first does not contain.",
-        rf"{_START}(?:please\s+)?(?:also\s+)?(?:{_BRIEF}\s+)?(?:compare|contrast)\s+{_IT}\s+(?:to|with|against)\s+"
+        "compare contrast",
+        rf"{START}(?:please\s+)?(?:also\s+)?(?:{BRIEF}\s+)?(?:compare|contrast)\s+{IT}\s+(?:to|with|against)\s+"
         r"(?:an?\s+|the\s+|some\s+|any\s+)?(?:alternatives?|similar|related|other|another|different|competing)"
-        rf"(?:\s+(?:approach|approache|method|technique|concept|model|idea|option)s?)?{_STOP}",
+        rf"(?:\s+(?:approach|approache|method|technique|concept|model|idea|option)s?)?{STOP}",
         "",
         changes=(
             ("What is bagging? Briefly compare it to another method.", "What is bagging?"),
@@ -135,7 +112,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "brief-first",
         "“Briefly explain …” asks for a length.",
-        rf"{_START}(?:{_BRIEF}|shortly)(?:\s+(?:and|but)\s+\w+ly)?\s*,?\s+(?={_ASK}\b)",
+        "brief concise succinct nutshell shortly",
+        rf"{START}(?:{BRIEF}|shortly)(?:\s+(?:and|but)\s+\w+ly)?\s*,?\s+(?={ASK}\b)",
         "",
         changes=(
             ("Briefly compare TCP and UDP.", "Compare TCP and UDP."),
@@ -154,7 +132,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "brief-inside",
         "“Can you briefly explain …” asks for a length.",
-        rf"(?<=\w)(?P<mark>,?)\s+{_BRIEF}\s+(?={_ASK.removeprefix('(?:please' + chr(92) + 's+)?')}\b)",
+        "brief concise succinct nutshell",
+        rf"(?<=\w)(?P<mark>,?)\s+{BRIEF}\s+(?={VERB}\b)",
         r"\g<mark> ",
         changes=(
             ("Can you briefly explain backpropagation?", "Can you explain backpropagation?"),
@@ -165,7 +144,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "brief-last",
         "“Explain … briefly.” asks for a length.",
-        rf"(?P<ask>{_START}{_ASK}\b[^.?!\n]*?\w),?\s+{_BRIEF}{_END}",
+        "brief concise succinct nutshell",
+        rf"(?P<ask>{START}{ASK}\b[^.?!\n]*?\w),?\s+{BRIEF}{END}",
         r"\g<ask>",
         changes=(
             ("Explain early stopping briefly.", "Explain early stopping."),
@@ -176,6 +156,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "brief-noun",
         "“Give a concise definition …” asks for a length.",
+        "brief concise short succinct",
         r"(?P<give>\b(?:give|provide|write|offer|present|formulate|state)(?:\s+me)?\s+)"
         r"(?P<article>an?|the|your)\s+(?:(?:very|brief|concise|short|succinct)\s+(?:and\s+\w+\s+)?)+"
         r"(?P<noun>definition|explanation|overview|description|answer|account|introduction|outline|discussion|comparison)\b",
@@ -194,7 +175,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "length-first",
         "“In two sentences, …” asks for a length.",
-        rf"{_START}{_LENGTH}\s*[,:]\s*(?=\w)",
+        "sentence word line paragraph bullet",
+        rf"{START}{LENGTH}\s*[,:]\s*(?=\w)",
         "",
         changes=(
             ("In two sentences, explain weight decay.", "Explain weight decay."),
@@ -205,7 +187,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "length-last",
         "“Explain … in 100 words” asks for a length.",
-        rf"(?P<ask>{_START}{_ASK}\b[^.?!\n]*?\w),?\s+{_LENGTH}{_END}",
+        "sentence word line paragraph bullet",
+        rf"(?P<ask>{START}{ASK}\b[^.?!\n]*?\w),?\s+{LENGTH}{END}",
         r"\g<ask>",
         changes=(
             ("Explain the bias-variance trade-off in three sentences.", "Explain the bias-variance trade-off."),
@@ -222,7 +205,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "length-brackets",
         "“(max. 3 sentences)” or “(5 points)” is about the answer, not the question.",
-        rf"[ \t]*[(\[](?:(?:in\s+)?{_MANY}{_UNIT}(?:\s+(?:or\s+(?:less|fewer)|max(?:imum)?))?|{_BRIEF}|"
+        "( [",
+        rf"[ \t]*[(\[](?:(?:in\s+)?{MANY}{UNIT}(?:\s+(?:or\s+(?:less|fewer)|max(?:imum)?))?|{BRIEF}|"
         r"\d+\s*(?:points?|pts?\.?|marks?|p\.?))[)\]]",
         "",
         changes=(
@@ -236,8 +220,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "example-sentence",
         "“Include an example from industry.” is an order about the answer.",
-        rf"{_START}(?:please\s+)?(?:also\s+)?(?:(?:include|add|provide|mention|use)\s+{_EXAMPLE}(?:{_FROM})?"
-        rf"|(?:give|name)\s+{_EXAMPLE}{_FROM}|illustrate\s+(?:it|this|your\s+answer)?\s*with\s+{_EXAMPLE}(?:{_FROM})?){_IF}{_STOP}",
+        "example case illustrat",
+        rf"{START}(?:please\s+)?(?:also\s+)?(?:(?:include|add|provide|mention|use)\s+{EXAMPLE}(?:{FROM})?"
+        rf"|(?:give|name)\s+{EXAMPLE}{FROM}|illustrate\s+(?:it|this|your\s+answer)?\s*with\s+{EXAMPLE}(?:{FROM})?){IF}{STOP}",
         "",
         changes=(
             ("What is caching? Include an example from industry.", "What is caching?"),
@@ -254,8 +239,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "example-clause",
         "“…, and include an example from industry” is an order about the answer.",
+        "example case illustrat",
         rf"(?<=\w)\s*,?\s+(?:and|then|while|but)?\s*(?:also\s+)?(?:(?:include|including|add|adding|provide|providing)\s+"
-        rf"{_EXAMPLE}(?:{_FROM})?|(?:give|giving|with|using|citing|mention|mentioning)\s+{_EXAMPLE}{_FROM}){_IF}{_END}",
+        rf"{EXAMPLE}(?:{FROM})?|(?:give|giving|with|using|citing|mention|mentioning)\s+{EXAMPLE}{FROM}){IF}{END}",
         "",
         changes=(
             ("Explain batch inference and include an example from industry.", "Explain batch inference."),
@@ -271,7 +257,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "relate-sentence",
         "“Relate it to …” is an order about the answer.",
-        rf"{_START}(?:please\s+)?(?:also\s+|then\s+)?(?:try\s+to\s+)?{_RELATE}{_STOP}",
+        "relat connect link tie",
+        rf"{START}(?:please\s+)?(?:also\s+|then\s+)?(?:try\s+to\s+)?{RELATE}{STOP}",
         "",
         changes=(
             ("Explain momentum. Relate it to the course project.", "Explain momentum."),
@@ -287,7 +274,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "relate-clause",
         "“… and relate it to …” is an order about the answer.",
-        rf"(?<=\w)\s*,?\s+(?:and|then|while)\s+(?:also\s+)?{_RELATE.replace('relate|', 'relate|relating|', 1)}{_END}",
+        "relat connect link tie",
+        rf"(?<=\w)\s*,?\s+(?:and|then|while)\s+(?:also\s+)?{RELATE.replace('relate|', 'relate|relating|', 1)}{END}",
         "",
         changes=(
             ("Define entropy and relate it to decision trees.", "Define entropy."),
@@ -298,7 +286,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "own-words",
         "“In your own words” is about the answer.",
-        rf"{_START}{_OWN}\s*,?\s+(?=\w)|\s*,?\s+{_OWN}{_END}",
+        "own",
+        rf"{START}{OWN}\s*,?\s+(?=\w)|\s*,?\s+{OWN}{END}",
         "",
         changes=(
             ("In your own words, what is a gradient?", "What is a gradient?"),
@@ -309,7 +298,8 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "style-sentence",
         "“Be concise.”, “Use bullet points.”, “Keep it under 100 words.” are about the answer.",
-        rf"{_START}(?:please\s*,?\s+)?(?:but\s+|and\s+)?{_STYLE}(?:\s*,?\s*please)?{_STOP}",
+        "brief concise short succinct keep answer response yourself bullet own sentence jargon step max most more",
+        rf"{START}(?:please\s*,?\s+)?(?:but\s+|and\s+)?{STYLE}(?:\s*,?\s*please)?{STOP}",
         "",
         changes=(
             ("What is TCP? Be concise.", "What is TCP?"),
@@ -327,8 +317,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "emphasis",
         "“Emphasise intuition over formulas.” is about the answer.",
-        rf"{_START}(?:please\s+)?(?:emphasi[sz]e|stress|favou?r|prefer|focus\s+on)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+){{0,3}}?"
-        rf"\s+(?:rather\s+than|over|instead\s+of|and\s+not|not)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+)?{_STOP}",
+        "emphasi stress favor favour prefer focus",
+        rf"{START}(?:please\s+)?(?:emphasi[sz]e|stress|favou?r|prefer|focus\s+on)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+){{0,3}}?"
+        rf"\s+(?:rather\s+than|over|instead\s+of|and\s+not|not)\s+(?:the\s+)?[\w-]+(?:\s+[\w-]+)?{STOP}",
         "",
         changes=(
             ("What is a kernel? Emphasise intuition over formulas.", "What is a kernel?"),
@@ -342,8 +333,9 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "also-mention",
         "“Can you also mention a pitfall?” asks for a second answer that the first does not contain.",
-        rf"{_START}(?:(?:can|could|would)\s+you\s+(?:please\s+)?also\s+|(?:please\s+)?also\s+)"
-        rf"(?:mention|name|give|add|include|point\s+out)\s+(?:an?|one|some|any|the)\s+[^.?!\n]{{2,60}}{_STOP}",
+        "also",
+        rf"{START}(?:(?:can|could|would)\s+you\s+(?:please\s+)?also\s+|(?:please\s+)?also\s+)"
+        rf"(?:mention|name|give|add|include|point\s+out)\s+(?:an?|one|some|any|the)\s+[^.?!\n]{{2,60}}{STOP}",
         "",
         changes=(
             ("Explain checkpoints. Could you also name a common pitfall?", "Explain checkpoints."),
@@ -358,6 +350,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "course-context",
         "“… in the context of this course” says nothing to a reader who is not in the room.",
+        "course lecture class module",
         r"(?:\A|(?<=[.?!]\s))(?:in|within)\s+(?:the\s+(?:context|scope)\s+of\s+)?(?:this|our|the)\s+"
         r"(?:course|lecture|class|module)\s*,\s*(?=\w)"
         r"|\s+(?:in|within)\s+(?:the\s+(?:context|scope)\s+of\s+)?(?:this|our)\s+(?:course|lecture|class|module)"
@@ -376,6 +369,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "fellow-student",
         "“… to a classmate who was ill” describes a listener that the answer does not know.",
+        "fellow mate",
         r"\s+to\s+(?:an?|your)\s+(?:fellow\s+student|class-?mate|fellow\s+learner)"
         r"(?:\s+who\s+[^.?!,\n]{2,60})?(?=\s*[.?!,]|\s*$)",
         "",

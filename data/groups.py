@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,16 @@ import numpy.typing as npt
 
 from data.text import Features
 
-QUESTION_LIKE = 0.6
+QUESTION_LIKE = 0.8
 ANSWER_LIKE = 0.5
+CONTAINED = 0.6
 
 _BANDS, _ROWS = 42, 3
 _SLACK = 0.15  # how far a similarity estimated from 126 values may lie below the true one: 3.4 standard deviations
-_FAMILY = 32  # texts in one bucket from which on not every pair is compared
+_FAMILY = 100  # texts in one bucket from which on not every pair is compared
 _RARE = 32  # texts of a family that may share a feature for it to count as rare
 _NEIGHBOURS = 8
+_TELLING = 15  # features of a text from which on it can be contained in another
 _CHUNK = 1 << 14  # pairs handled at once
 _REMEMBERED = 1 << 22  # pairs, 32 MB
 _PATIENCE = 30  # pairs for each text that may look alike and not be, before the estimate is taken as it is
@@ -36,7 +38,7 @@ Ints = npt.NDArray[np.int64]
 Signatures = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sketches:
     """What is kept of n texts: ``signatures`` (n, 126), and the features of text i at ``starts[i]:starts[i + 1]``."""
 
@@ -47,7 +49,7 @@ class Sketches:
     def __len__(self) -> int:
         return len(self.signatures)
 
-    @property
+    @cached_property
     def sizes(self) -> Ints:
         return np.diff(self.starts)
 
@@ -124,7 +126,7 @@ class Groups:
 def join_near_duplicates(groups: Groups, sketches: Sketches, like: float, members: Ints | None = None) -> None:
     """Join all texts whose features overlap by ``like`` or more; text i is thing ``members[i]`` of ``groups``.
 
-    In a family of more than 32 texts that fall in one bucket of the hash, pairs that share none of the family's rare
+    In a family of more than 100 texts that fall in one bucket of the hash, pairs that share none of the family's rare
     words are compared only with the smallest text of the same common words and with some neighbours. That misses
     nothing where the common words are a fixed frame ("What are the advantages of … ?"). In a collection where nearly
     all pairs are nearly alike (texts put together from a few sentences) the estimate gets the last word in the end, so
@@ -139,7 +141,8 @@ def join_near_duplicates(groups: Groups, sketches: Sketches, like: float, member
         rows = sketches.signatures[first, band * _ROWS : (band + 1) * _ROWS].astype(np.uint64)
         key = (rows[:, 0] * np.uint64(0x9E3779B97F4A7C15) ^ rows[:, 1]) * np.uint64(0xBF58476D1CE4E5B9) ^ rows[:, 2]
         for left, right in _candidates(sketches, first, key, groups, members, band):
-            check.join(left, right)
+            check.add(left, right)
+    check.join()
 
 
 def _set_keys(sketches: Sketches) -> npt.NDArray[np.uint64]:
@@ -164,11 +167,11 @@ def _candidates(
     texts = texts[order]
     small = (counts >= 2) & (counts <= _FAMILY)
     yield from _pairs_in_runs(texts, begins[small], counts[small])
+    labels = groups.labels()[members[texts]]
     for begin, count in zip(begins[counts > _FAMILY].tolist(), counts[counts > _FAMILY].tolist(), strict=True):
-        family = texts[begin : begin + count]
-        labels = groups.labels()[members[family]]
-        if (labels != labels[0]).any():
-            yield from _family(sketches, family, band)
+        part = slice(begin, begin + count)
+        if (labels[part] != labels[begin]).any():
+            yield from _family(sketches, texts[part], band)
 
 
 def _pairs_in_runs(items: Ints, begins: Ints, counts: Ints) -> Iterator[tuple[Ints, Ints]]:
@@ -225,6 +228,30 @@ def _gather(sketches: Sketches, texts: Ints) -> tuple[Ints, Ints]:
     return sketches.starts[texts][owner] + offsets, owner
 
 
+def join_contained(groups: Groups, sketches: Sketches) -> None:
+    """Join texts of which one is for the most part contained in the other, however long that is.
+
+    Features that more than 50 texts have are ignored, and so are texts with few features: they are in everything.
+    """
+    order = np.argsort(sketches.features, kind="stable")
+    features = sketches.features[order]
+    owner = np.repeat(np.arange(len(sketches)), sketches.sizes)[order]
+    begins = np.flatnonzero(np.concatenate([[True], features[1:] != features[:-1]]))
+    counts = np.diff(np.append(begins, len(features)))
+    shared = (counts >= 2) & (counts <= 50)
+    codes = [
+        np.minimum(left, right) << 32 | np.maximum(left, right)
+        for left, right in _pairs_in_runs(owner, begins[shared], counts[shared])
+    ]
+    if not codes:
+        return
+    code, common = np.unique(np.concatenate(codes), return_counts=True)
+    left, right = code >> 32, code & 0xFFFFFFFF
+    smaller = np.minimum(sketches.sizes[left], sketches.sizes[right])
+    inside = (smaller >= _TELLING) & (common >= CONTAINED * smaller)
+    groups.join_pairs(left[inside], right[inside])
+
+
 class _Check:
     """Joins the candidates that really are near-duplicates, looking closely at as few of them as possible."""
 
@@ -234,11 +261,25 @@ class _Check:
         # For an estimate the lowest byte of each value is enough, and a quarter of the memory to walk through.
         self._marks = sketches.signatures.astype(np.uint8)
         self._needed = round((like - _SLACK) * _BANDS * _ROWS)
+        self._waiting: list[tuple[Ints, Ints]] = []
+        self._count = 0
         self._failures = 0
         self._failed = np.empty(0, np.uint64)  # pairs that looked alike and were not, sorted
-        self._lately: list[npt.NDArray[np.uint64]] = []
+        self._lately: list[npt.NDArray[np.uint64]] = []  # the same, not yet sorted in
 
-    def join(self, left: Ints, right: Ints) -> None:
+    def add(self, left: Ints, right: Ints) -> None:
+        self._waiting.append((left, right))
+        self._count += len(left)
+        if self._count >= _CHUNK:
+            self.join()
+
+    def join(self) -> None:
+        """Check and join what was added."""
+        if not self._count:
+            return
+        left = np.concatenate([pair[0] for pair in self._waiting])
+        right = np.concatenate([pair[1] for pair in self._waiting])
+        self._waiting, self._count = [], 0
         members, labels = self._members, self._groups.labels()
         one, other = self._sizes[left], self._sizes[right]
         keep = (labels[members[left]] != labels[members[right]]) & (
@@ -257,13 +298,15 @@ class _Check:
         left, right = (code >> np.uint64(32)).astype(np.int64), (code & np.uint64(0xFFFFFFFF)).astype(np.int64)
         alike = jaccard(self._sketches, left, right) >= self._like
         self._groups.join_pairs(members[left[alike]], members[right[alike]])
-        self._lately.append(code[~alike])
-        self._failures += len(self._lately[-1])
+        failed = code[~alike]
+        self._failures += len(failed)
         if self._failures > _PATIENCE * len(self._sizes):
             self._needed = round(self._like * _BANDS * _ROWS)
-        if sum(map(len, self._lately)) > _REMEMBERED >> 4 and len(self._failed) < _REMEMBERED:
-            self._failed = np.unique(np.concatenate([self._failed, *self._lately]))
-            self._lately.clear()
+        if len(self._failed) < _REMEMBERED:
+            self._lately.append(failed)
+            if len(self._lately) == 64:
+                self._failed = np.unique(np.concatenate([self._failed, *self._lately]))
+                self._lately.clear()
 
 
 def jaccard(sketches: Sketches, left: Ints, right: Ints) -> npt.NDArray[np.float64]:

@@ -30,6 +30,8 @@ _QUESTION_WORDS = frozenset(
     )
 )
 
+_PLURAL = re.compile(r"[^suiy]s\Z")
+
 _MAX_WORDS = 20_000  # of a text that are compared; a longer one is judged by its beginning
 
 
@@ -45,16 +47,20 @@ def content_words(text: str) -> list[str]:
 
 
 def question_features(text: str) -> Features:
-    """The content words of a question, and each pair of neighbours among them."""
-    ids = _ids(content_words(text))
-    return _set(text, np.concatenate([ids, _pairs(ids[:-1], ids[1:])]))
+    """The content words of a question, without the s of a plural.
+
+    In any order: "Why is pooling used in a CNN?" is "Why does a CNN use pooling?" but for a letter.
+    """
+    found = content_words(text)
+    return _set(text, _ids([word[:-1] if len(word) > 3 and _PLURAL.search(word) else word for word in found]))
 
 
 def answer_features(text: str) -> Features:
-    """Every three neighbouring words of an answer; of a shorter one, the words."""
-    ids = _ids(words(text))
-    if len(ids) < 3:
-        return _set(text, ids)
+    """Every three neighbouring words of an answer. One of one or two words is like nothing but itself."""
+    found = words(text)
+    if len(found) < 3:
+        return _set(" ".join(found) or text, np.empty(0, np.uint64))
+    ids = _ids(found)
     return _set(text, _pairs(_pairs(ids[:-2], ids[1:-1]), ids[2:]))
 
 
@@ -102,6 +108,6 @@ def _pairs(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> npt.N
 
 
 def _set(text: str, values: npt.NDArray[np.uint64]) -> Features:
-    if not len(values):  # "???" or an emoji: then the text itself is its only feature
+    if not len(values):  # "Yes." or an emoji: then the text itself is its only feature
         return np.array([zlib.crc32(text.strip().encode("utf-8", "surrogatepass"))], np.uint32)
     return np.unique((values ^ (values >> np.uint64(32))).astype(np.uint32))

@@ -6,11 +6,11 @@ import re
 import time
 import unicodedata
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from iris import prompts
-from iris.engine import Engine, GenerationRequest, Sampling, Usage
-from iris.errors import RequestError
+from iris.engine import Chunk, Engine, GenerationRequest, Sampling, Usage
+from iris.errors import EngineError, RequestError
 from iris.prompts import Turn
 
 MAX_CHARACTERS = 50_000
@@ -53,21 +53,32 @@ def stream(
     answer = shown = Answer()
     due = 0.0
     with engine.stream(request) as chunks:
-        for chunk in chunks:
-            if chunk.usage and chunk.usage.dropped_messages:
-                answer = replace(answer, notices=(*answer.notices, _forgotten(chunk.usage.dropped_messages)))
-            answer = replace(
-                answer,
-                text=answer.text + chunk.text,
-                place=None if chunk.text or chunk.usage else chunk.place or answer.place,
-                notices=(*answer.notices, chunk.notice) if chunk.notice else answer.notices,
-                usage=chunk.usage,
-            )
-            news = bool(answer.text) > bool(shown.text) or len(answer.notices) > len(shown.notices)
-            if chunk.usage or news or time.monotonic() >= due:
-                shown = answer
+        try:
+            for chunk in chunks:
+                answer = _grown(answer, chunk)
+                news = bool(answer.text) > bool(shown.text) or len(answer.notices) > len(shown.notices)
+                if chunk.usage or news or time.monotonic() >= due:
+                    shown = answer
+                    yield answer
+                    due = time.monotonic() + (pace(answer) if pace else 0.0)
+        except EngineError:
+            if answer is not shown:  # what was held back is not lost
                 yield answer
-                due = time.monotonic() + (pace(answer) if pace else 0.0)
+            raise
+
+
+def _grown(answer: Answer, chunk: Chunk) -> Answer:
+    notices = answer.notices
+    if chunk.usage and chunk.usage.dropped_messages:
+        notices = (*notices, _forgotten(chunk.usage.dropped_messages))
+    if chunk.notice:
+        notices = (*notices, chunk.notice)
+    return Answer(
+        text=answer.text + chunk.text,
+        place=None if chunk.text or chunk.usage else chunk.place or answer.place,
+        notices=notices,
+        usage=chunk.usage,
+    )
 
 
 def ask(

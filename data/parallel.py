@@ -1,0 +1,64 @@
+"""A function over batches of rows, in several processes, with bounded memory and results in order."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from data.files import DataError
+from iris import settings
+
+BATCH = 500  # rows
+_WORTH_IT = 4  # batches from which on starting processes pays
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def batches(rows: Iterable[In], size: int = BATCH) -> Iterator[list[In]]:
+    """The rows in lists of ``size``; the last may be shorter."""
+    stream = iter(rows)
+    while batch := list(itertools.islice(stream, size)):
+        yield batch
+
+
+def mapped(
+    function: Callable[[list[In]], Out], rows: Iterable[In], *, processes: int | None = None, size: int = BATCH
+) -> Iterator[Out]:
+    """``function`` of each batch of rows, in order. It must be importable, since new processes are spawned for it.
+
+    At most twice as many batches as processes are under way: the rows are not all read in at once. Few rows are
+    handled in this process. ``processes`` is by default the CPU quota, at most 8.
+
+    Raises:
+        DataError: a process was killed, most likely for memory.
+    """
+    processes = processes or min(8, settings.cpu_quota())
+    stream = batches(rows, size)
+    first = list(itertools.islice(stream, _WORTH_IT))
+    if processes == 1 or len(first) < _WORTH_IT:
+        yield from map(function, itertools.chain(first, stream))
+        return
+    # "spawn": a fork of a process with threads (a test runner, a notebook) can hang.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = deque(pool.submit(function, batch) for batch in first)
+        try:
+            for batch in stream:
+                waiting.append(pool.submit(function, batch))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A worker process was killed, most likely because memory ran out. Try --processes 1, or less data "
+                "(--sample)."
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
