@@ -46,8 +46,11 @@ def damage(prompt: str) -> str:
 
 
 def _damages(prompt: str) -> Iterator[str]:
-    end = prompt.rstrip()[-_END:]
-    return (name for name, pattern in DAMAGE if pattern.search(end if name == "breaks off" else prompt))
+    lines = prompt.rstrip().rsplit("\n", 1)
+    last = lines[-1][-_END:]
+    if len(lines) > 1 and len(last.split()) < 4:  # an option or an item of a list, not the end of a sentence
+        last = ""
+    return (name for name, pattern in DAMAGE if pattern.search(last if name == "breaks off" else prompt))
 
 
 def clean_text(text: str) -> str:

@@ -140,6 +140,7 @@ RULES: tuple[Rule, ...] = (
             ("Define dropout and concisely describe its effect.", "Define dropout and describe its effect."),
         ),
         leaves=("Why does the loss briefly rise after a restart?", "He left briefly. Where did he go?"),
+        leak=False,
     ),
     _rule(
         "brief-last",
@@ -152,6 +153,7 @@ RULES: tuple[Rule, ...] = (
             ("What is a tensor, in a nutshell?", "What is a tensor?"),
         ),
         leaves=("The lamp flashed briefly. Which fault is that?", "In brief bursts, how many requests can it serve?"),
+        leak=False,
     ),
     _rule(
         "brief-noun",
@@ -171,6 +173,7 @@ RULES: tuple[Rule, ...] = (
             "Give an example of overfitting",
             "Give a summary of the passage.",
         ),
+        leak=False,
     ),
     _rule(
         "length-first",
@@ -201,6 +204,7 @@ RULES: tuple[Rule, ...] = (
             "How many characters are there in two words of eight letters?",
             "Explain the role of attention in sentences with two clauses.",
         ),
+        leak=False,
     ),
     _rule(
         "length-brackets",
@@ -253,6 +257,7 @@ RULES: tuple[Rule, ...] = (
             "Define a monoid and give an example.",
             "How do I include an example in a docstring?",
         ),
+        leak=False,
     ),
     _rule(
         "relate-sentence",
@@ -282,6 +287,7 @@ RULES: tuple[Rule, ...] = (
             ("What is a replica, and link this to availability?", "What is a replica?"),
         ),
         leaves=("How do bias and variance relate to each other?", "Compare and relate the two losses."),
+        leak=False,
     ),
     _rule(
         "own-words",
@@ -294,6 +300,7 @@ RULES: tuple[Rule, ...] = (
             ("Explain recall in your own words.", "Explain recall."),
         ),
         leaves=("What do you mean by the words in your own title?", "Which words of your own would you add?"),
+        leak=False,
     ),
     _rule(
         "style-sentence",

@@ -26,7 +26,8 @@ _QUESTION_WORDS = frozenset(
         "a an the of to in on at by for with from as is are was were be been being am do does did has have had it "
         "its this that these those and or but if then than so such i you we they he she my your our their me us "
         "them s t re ve ll d m what which who whom whose where can could would should will may might must shall "
-        "there here please tell show explain describe define give into over between some any each also about "
+        "there here please tell show explain describe define give summarize summarise outline discuss state "
+        "provide into over between some any each also about "
     )
 )
 

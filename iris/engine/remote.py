@@ -121,10 +121,7 @@ class RemoteEngine:
             if self._closed:
                 return
             self._closed = True
-            running = list(self._running)
-        for future in running:
-            future.cancel()
-        self._wait_for(self._client.close())
+        self._wait_for(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -145,6 +142,14 @@ class RemoteEngine:
         if not names:
             raise EngineFailure(f"The engine at {self._url} serves no model.")
         return wanted if wanted in names else names[0]
+
+    async def _shut(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+        await asyncio.sleep(0)  # the closed sockets are let go in the loop's next round
 
     async def _answer(self, request: GenerationRequest, chunks: queue.SimpleQueue[Chunk | Exception | None]) -> None:
         try:
@@ -234,6 +239,8 @@ class RemoteStream:
             item = self._chunks.get(timeout=HEARTBEAT_S)
         except queue.Empty:
             return Chunk()
+        if self._over:  # closed meanwhile, by another thread
+            raise StopIteration
         if isinstance(item, Chunk):
             return item
         self._over = True

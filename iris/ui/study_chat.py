@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,14 @@ _LATEX = [
     {"left": "$", "right": "$", "display": False},
 ]
 
+# Tags in an answer that are shown as they are written. The tokens of which a course speaks would vanish as unknown
+# elements, and the rest has no business in a page; what else a model may write of HTML, Gradio sanitizes.
+_SHOWN_TAGS = [
+    *("s", "pad", "unk", "eos", "bos", "sos", "mask", "cls", "sep", "start_of_turn", "end_of_turn", "think", "image"),
+    *("script", "style", "form", "textarea", "select", "option", "iframe", "object", "embed", "video", "audio", "link"),
+    *("html", "head", "body", "title", "meta", "base", "dialog"),
+]
+
 # The conversation is kept in the browser by the browser: it costs the server nothing, and a reload in the middle of an
 # answer keeps what was written so far. An empty conversation is saved only on purpose (see ``cleared``), because the
 # page also starts with one.
@@ -78,7 +87,7 @@ def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: in
             placeholder=PLACEHOLDER,
             examples=[{"text": text} for text in prompts.STUDY_CHAT_EXAMPLES],
             feedback_options=None,
-            allow_tags=False,
+            allow_tags=_SHOWN_TAGS,
             group_consecutive_messages=False,
             height=None,
         )
@@ -112,9 +121,13 @@ def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: in
     )
     # Only when the page itself is done with an answer, also a cancelled one, does it take the next question.
     answer.then(None, None, question, js=_IDLE, **quick)
-    question.stop(lambda: _status("Stopped."), None, status, cancels=answer, **quick)
+    # Cancel first: what is said or emptied next must not be overwritten by an update that is on the way.
+    question.stop(None, cancels=answer, **quick)
+    question.stop(None, None, status, js=_constant(_status("Stopped.")), **quick)
     for cleared in (new.click, chat.clear):
-        cleared(tab.cleared, None, [chat, question, status, saved], cancels=answer, **quick)
+        cleared(None, cancels=answer, **quick)
+        empty = _constant([], "", _status(READY, kind="hint"), {})
+        cleared(None, None, [chat, question, status, saved], js=empty, **quick)
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
     app.load(tab.restore, saved, chat, **quick)
     gr.api(
@@ -187,9 +200,6 @@ class _Tab:
             else:
                 back = gr.skip() if asked.box is None else gr.Textbox(value=asked.box)
                 yield asked.before, back, _status(problem, kind="problem")
-
-    def cleared(self) -> tuple[list[Message], Any, str, dict[str, Any]]:
-        return [], gr.Textbox(value=""), _status(READY, kind="hint"), {}
 
     def restore(self, saved: Any) -> Any:
         return _messages(saved.get("history") if isinstance(saved, dict) else None) or gr.skip()
@@ -311,6 +321,11 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(filter(None, map(_text, content)))
     return ""
+
+
+def _constant(*values: Any) -> str:
+    """A script that gives these values: what the page can do by itself, it does at once and without the server."""
+    return f"() => {json.dumps(values if len(values) > 1 else values[0])}"
 
 
 def _status(line: str, *, kind: str = "") -> str:

@@ -142,8 +142,9 @@ def test_everything_has_a_name(student: Student) -> None:
     assert student.page.evaluate("document.documentElement.lang") == "en"
     student.ask(LONG)
     expect(student.button("Stop")).to_be_visible()
+    student.wait_for_words()
     student.stop()
-    expect(student.page.get_by_role("group", name="You asked")).to_have_text(LONG)
+    expect(student.page.get_by_role("group", name="You asked")).to_contain_text(LONG)
     expect(student.page.get_by_role("group", name="Iris answered")).to_be_visible()
 
 
@@ -151,7 +152,7 @@ def test_a_screen_reader_hears_each_thing_once(student: Student) -> None:
     student.page.evaluate(
         """() => {
           window.heard = []; window.busy = new Set();
-          const line = document.querySelector("#iris-status");
+          const line = document.querySelector("#iris-status .html-container");
           new MutationObserver(() => {
             const text = line.innerText.trim();
             if (text && text !== window.heard.at(-1)) window.heard.push(text);
@@ -171,7 +172,7 @@ def test_a_screen_reader_hears_each_thing_once(student: Student) -> None:
     heard = student.page.evaluate("window.heard")
     assert heard[-2:] == ["Writing …", "Stopped."]
     assert len(heard) == len(set(heard)) <= 4
-    assert student.page.evaluate("window.changes") <= 12  # not one for each update of the answer
+    assert student.page.evaluate("window.changes") <= 6  # not one for each update of the answer
 
 
 def test_a_whole_conversation_by_keyboard(student: Student) -> None:
@@ -190,24 +191,25 @@ def test_a_whole_conversation_by_keyboard(student: Student) -> None:
                 return
         pytest.fail(f"{name} cannot be reached with the Tab key")
 
+    first = student.newest_answer()
     tab_to("Retry")
     page.keyboard.press("Enter")
-    student.says("tokens/s")
+    wait_until(lambda: student.newest_answer() != first, "another answer", PATIENCE_MS / 1000)
+    student.wait_for_end()
     student.box.focus()
     tab_to("Edit")
     page.keyboard.press("Enter")
     page.keyboard.type(" Again.")
     page.keyboard.press("Enter")
     expect(student.questions).to_have_text(["Say hello. Again."], timeout=PATIENCE_MS)
+    expect(student.box).to_be_focused()
+    student.wait_for_words()
     student.wait_for_end()
-    student.box.focus()
     tab_to("Model")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("End")
-    for _ in range(6):
-        if page.locator("[role=option].active, [role=option][aria-selected=true]").count():
-            break
-    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    expect(student.notice).to_contain_text("Broken file cannot be used", timeout=PATIENCE_MS)
     student.box.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
@@ -226,11 +228,9 @@ def test_the_page_is_soon_usable(new_student: NewStudent, app: App) -> None:
 
 
 def test_a_second_visit_fetches_nothing_that_cannot_have_changed(student: Student) -> None:
-    again: list[str] = []
-    student.page.on(
-        "requestfinished",
-        lambda request: again.append(request.url) if (request.sizes() or {}).get("responseBodySize") else None,
-    )
     student.reload()
-    wait_until(lambda: student.box.is_visible(), "the page")
-    assert not [url for url in again if "/assets/" in url]
+    sizes = student.page.evaluate(
+        """performance.getEntriesByType("resource").filter((r) => r.name.includes("/assets/")).map((r) => r.transferSize)"""
+    )
+    assert len(sizes) > 20
+    assert set(sizes) == {0}

@@ -74,7 +74,7 @@ def test_stopped_before_the_first_word_the_question_stays(reader: Student, scrip
     reader.button("Stop").click()
     reader.wait_for_end()
     expect(reader.questions).to_have_text(["Why?"])
-    script.pause_s = 0.0
+    script.pieces, script.pause_s = ["In time."], 0.0
     reader.ask_and_wait("And now?")
     # What was never answered is not in the conversation that the model reads.
     assert [m["role"] for m in script.asked[-1]] == ["system", "user"]
@@ -147,12 +147,20 @@ def test_an_answer_with_html_does_no_harm(reader: Student, script: Script) -> No
         "Safe <img src=x onerror='window.harmed = 1'> <script>window.harmed = 1</script>",
         "<a href='javascript:window.harmed = 1' onclick='window.harmed = 1'>press</a> <iframe srcdoc='<p>in</p>'></iframe>",
         "\n\n[press too](javascript:window.harmed=1) <form action='http://x.invalid'><input name=a></form>",
+        "\n\n<div style='position: fixed; inset: 0; z-index: 9999; background: red'>cover</div>",
     ]
     reader.ask_and_wait("Harm me.")
     for link in reader.answers.get_by_text("press").all():
-        link.click(force=True)
+        link.dispatch_event("click")
     assert reader.page.evaluate("window.harmed") is None
     assert reader.page.evaluate("document.querySelectorAll('#iris-chat :is(iframe, form, script)').length") == 0
+    reader.box.click(timeout=2000)  # is not covered
+
+
+def test_special_tokens_in_an_answer_are_shown(reader: Student, script: Script) -> None:
+    said = "A sequence begins with <s>, ends with </s> or <|im_end|>, and is filled up with <pad>."
+    script.pieces = [said]
+    assert reader.ask_and_wait("Which tokens?").strip() == said
 
 
 def test_formulas_tables_and_code_are_set(reader: Student, script: Script) -> None:
