@@ -4,7 +4,7 @@
 
 The rows are made up: words follow each other as in the course's own notes, about 300 tokens a row, one in fifty an
 exact copy, one in twenty nearly one. Memory is the sum over the command and its worker processes, pages they share
-counted for each.
+counted for each. Where the CPU seconds are far below twice the wall time, other work held the machine up.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from data import build_course
-from iris import settings
+from iris import courses, settings
 from iris.engine.tokenizer import Tokenizer
 
 SECONDS, MEGABYTES = 180, 1536  # the limits for audit and build together, and for each
@@ -46,15 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--processes", type=int, default=settings.cpu_quota(), help="worker processes of each command")
-    parser.add_argument("--courses", type=Path, default=None, help="folder of courses (default: where Iris looks)")
+    parser.add_argument("--course", type=Path, default=None, help="a course folder (default: all that Iris finds)")
     parser.add_argument("--json", type=Path, default=None, help="write the results here too")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = folder / "rows.jsonl"
-        tokens = generate(path, options.rows, options.courses)
+        tokens = generate(path, options.rows, options.course)
         common = ["--processes", str(options.processes), "--out", str(folder / "out")]
-        common += ["--courses", str(options.courses)] if options.courses else []
+        common += ["--courses", str(options.course)] if options.course else []
         audit = _run(["data.audit", str(path), "--json", *common])
         build = _run(["data.build", "--source", "benchmark", "--path", str(path), *common])
         found = json.loads(audit.pop("output"))
@@ -79,10 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def generate(path: Path, rows: int, courses: Path | None) -> dict[str, float]:
+def generate(path: Path, rows: int, folder: Path | None) -> dict[str, float]:
     """Write ShareGPT rows to ``path``; returns its size in megabytes and the mean tokens of a row."""
     random_ = random.Random(1)
-    chain = _chain(courses)
+    chain = _chain(folder)
     recent: list[tuple[str, str]] = []
     sample: list[str] = []
     with path.open("w", encoding="utf-8") as file:
@@ -110,10 +110,11 @@ def generate(path: Path, rows: int, courses: Path | None) -> dict[str, float]:
     return {"megabytes": round(path.stat().st_size / 1e6, 1), "tokens_per_row": round(2 * sum(counts) / len(counts), 1)}
 
 
-def _chain(courses: Path | None) -> dict[str, list[str]]:
-    """Which words follow a word; all words under the empty one."""
+def _chain(folder: Path | None) -> dict[str, list[str]]:
+    """Which words follow a word in the courses; all words under the empty one."""
     words: list[str] = []
-    for course in build_course.all_courses(courses):
+    found = [folder] if folder else list(courses.available().values())
+    for course in map(courses.load, found):
         for text in (*(note.text for note in course.notes), *(question.answer for question in course.questions)):
             words += text.split()
     words = words or ["the", "loss", "of", "a", "model", "falls", "when", "it", "learns"]
@@ -139,6 +140,7 @@ def _run(command: Sequence[str]) -> dict[str, Any]:
     """Run ``python -m`` command; its output, wall time, and peak memory with all its children."""
     print(f"{command[0]} …", file=sys.stderr, flush=True)
     with tempfile.TemporaryFile("w+") as output:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", *command], stdout=output)
         peak = 0
@@ -146,10 +148,17 @@ def _run(command: Sequence[str]) -> dict[str, Any]:
             peak = max(peak, _memory(process.pid))
             time.sleep(0.05)
         seconds = time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         output.seek(0)
         if process.returncode:
             raise SystemExit(f"{command[0]} failed with status {process.returncode}.")
-        return {"seconds": round(seconds, 1), "peak_megabytes": round(peak / 2**20), "output": output.read()}
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {
+            "seconds": round(seconds, 1),
+            "cpu_seconds": round(cpu, 1),
+            "peak_megabytes": round(peak / 2**20),
+            "output": output.read(),
+        }
 
 
 def _memory(pid: int) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data import build_course, report, sources
+from data import build_course, manifest, parallel, report, sources
 from data.course_rows import course_rows
 from data.files import DataError
 from data.measure import Audit, Prompt
@@ -76,10 +76,14 @@ def audit(
     counted = Report()
     work = Audit(counted, tokenizer=tokenizer, processes=processes)
     is_course = (Path(path) / "course.toml").is_file()
-    work.run(_course(path, counted) if is_course else sources.read(path, format=format, report=counted))
+    rows = _course(path, counted) if is_course else sources.read(path, format=format, report=counted)
+    work.run(parallel.progress(rows, "reading"))
     sets = [(name, _prompts(name)) for name in against]
     if not is_course:
+        own = manifest.read_all(Path(path).parent).get(Path(path).name, {})
         for course in build_course.all_courses(courses_folder):
+            if own.get("name") == course.id:  # its splits, the held-out ones among them
+                continue
             made = build_course.plan(course, out, seed=SEED, fresh=False, stages={})
             parts = zip(made.rows, made.result.parts, strict=True)
             held = [Prompt(row.asked, row.completion) for row, part in parts if part == "test"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from data import build_course, corpus, files, manifest, sources, splits, text
+from data import build_course, corpus, files, manifest, parallel, sources, splits, text
 from data.corpus import Likeness
 from data.files import DataError
 from data.manifest import Outcome
@@ -49,13 +50,21 @@ def build(
         )
     if not target and "/" not in name:
         raise DataError(f"{name!r} is no source; known are {', '.join(SOURCES)}, or a Hub id. For a file add --path.")
+    if not re.fullmatch(r"\w[\w.-]*", label):
+        raise DataError(
+            f"--source {name}: the build's folder would be called {label!r}. Use letters, digits and hyphens."
+        )
     report, hits = Report(), Counter[str]()
     folder = root / label
     with files.Writer(folder) as writer, tempfile.TemporaryFile(dir=folder) as spool:
         rows = sources.read(
             target or name, format=known.format if known and not path else "", source=label, report=report
         )
-        ids = _spool(corpus.cleaned(rows, keep_instructions=keep_instructions, processes=processes), spool, hits)
+        ids = _spool(
+            corpus.cleaned(parallel.progress(rows, label), keep_instructions=keep_instructions, processes=processes),
+            spool,
+            hits,
+        )
         if not ids:
             raise DataError(f"{target}:1: no row is left after cleaning.")
         chosen = _draw(ids, sample, seed)

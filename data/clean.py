@@ -17,6 +17,7 @@ from iris.engine import Message
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
 _LINE_ENDS = re.compile(r"\r\n?|\u2028|\u2029")
 _TRAILING = re.compile(r"[ \t]+(?=\n)")
+_PARAGRAPHS = re.compile(r"(\n\s*\n)")
 _WORD = re.compile(r"\w")
 _SENTENCE = re.compile(r"[^.?!\n]+[.?!]*")
 _LEAD = re.compile(
@@ -48,7 +49,7 @@ def damage(prompt: str) -> str:
 def _damages(prompt: str) -> Iterator[str]:
     lines = prompt.rstrip().rsplit("\n", 1)
     last = lines[-1][-_END:]
-    if len(lines) > 1 and len(last.split()) < 4:  # an option or an item of a list, not the end of a sentence
+    if len(lines) > 1 and len(last.split()) < 6:  # an option or an item of a list, not the end of a sentence
         last = ""
     return (name for name, pattern in DAMAGE if pattern.search(last if name == "breaks off" else prompt))
 
@@ -57,7 +58,8 @@ def clean_text(text: str) -> str:
     """One kind of line end, no control characters, no space at the ends of lines; otherwise the text as it is."""
     if not text.isascii() or "\r" in text or _CONTROL.search(text):
         text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
-    return _TRAILING.sub("", text.strip())
+    text = text.strip()
+    return _TRAILING.sub("", text) if " \n" in text or "\t\n" in text else text
 
 
 def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
@@ -70,8 +72,8 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     counted: Counter[str] = Counter() if hits is None else hits
     for _ in range(20):  # removing one instruction can uncover another
         before = prompt
-        for number in (0, -1):
-            paragraphs = re.split(r"(\n\s*\n)", prompt)
+        for number in (0, -1) if "\n" in prompt else (0,):
+            paragraphs = _PARAGRAPHS.split(prompt)
             changed = _clean_paragraph(paragraphs[number], counted)
             if changed != paragraphs[number]:
                 paragraphs[number] = changed
@@ -154,7 +156,7 @@ def leaks(text: str) -> list[str]:
     for sentence in _SENTENCE.findall(text) if rules else ():
         sentence = sentence.strip(" \t*_>#-")
         bare = _LEAD.sub("", sentence, count=1)  # "In practice, include an example from industry."
-        if any(rule.pattern.search(bare) for rule in rules):
+        if any(rule.pattern.match(bare) for rule in rules):
             found.append(sentence)
     return found
 

@@ -37,7 +37,7 @@ _FLAGS = re.IGNORECASE
 class Rule:
     """``pattern`` is replaced by ``to`` in a prompt. It can be there only if one of ``needs`` is, in small letters.
 
-    ``leak`` says that a sentence with this pattern in a model's answer is a meta-instruction that leaked. ``changes``
+    ``leak`` says that a sentence of a model's answer that begins with this pattern is a meta-instruction. ``changes``
     are pairs of a prompt before and after; ``leaves`` are prompts that the rule must not touch.
     """
 
@@ -52,7 +52,10 @@ class Rule:
 
     def may_match(self, small: str) -> bool:
         """A quick look at a text in small letters: False where the pattern cannot be."""
-        return not self.needs or any(word in small for word in self.needs)
+        for word in self.needs:  # no any(): this runs twenty times for every prompt
+            if word in small:
+                return True
+        return not self.needs
 
 
 def _rule(

@@ -20,6 +20,7 @@ from iris.errors import IrisError
 MAX_ROW = 16 << 20  # bytes of one row; more is a file of another kind, and would not fit in a model either
 _CHUNK = 1 << 20
 _HEADING = re.compile(r"= ([^=].*[^=]) =")  # of a WikiText article; == and === are its sections
+_NO_ROWS = {"manifest.json", "dataset_info.json", "dataset_infos.json", "state.json"}  # beside rows, but not rows
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -50,7 +51,7 @@ def records(path: Path, inputs: list[dict[str, Any]]) -> Iterator[Record]:
         DataError: a file is missing, empty, of an unknown kind, or broken in a way that hides where its rows begin.
     """
     if path.is_dir():
-        paths = [file for file in sorted(path.iterdir()) if file.suffix in READERS and not file.name.startswith(".")]
+        paths = [file for file in sorted(path.iterdir()) if file.suffix in READERS and file.name not in _NO_ROWS]
         if not paths:
             raise DataError(f"{path}: there are no {', '.join(READERS)} files in this folder.")
     else:
@@ -232,9 +233,9 @@ def hub_records(name: str, inputs: list[dict[str, Any]]) -> Iterator[Record]:
     except DataError:
         raise
     except Exception as error:  # whatever the network, the Hub or one of its many formats comes up with
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise DataError(
-            f"{name} is no path here, and cannot be read from the Hub: {reason} Give --path to a local copy."
+            f"{name} is no path here, and cannot be read from the Hub: {reason}. Use a local copy."
         ) from error
 
 
@@ -254,6 +255,7 @@ class Writer:
         self.folder = folder
         self._open: dict[str, tuple[Path, BinaryIO]] = {}
         self._tag = uuid.uuid4().hex[:8]
+        self._done = False
 
     def __enter__(self) -> Writer:
         try:
@@ -295,9 +297,13 @@ class Writer:
         for name in sorted(self._open, key=lambda name: name == last):
             os.replace(self._open[name][0], self.folder / name)
         self._open.clear()
+        self._done = True
 
     def __exit__(self, *exc: object) -> None:
         for path, file in self._open.values():
             file.close()
             with contextlib.suppress(OSError):
                 path.unlink()
+        if not self._done:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()  # if it was made for this and is empty

@@ -57,12 +57,12 @@ class Sketches:
 def sketch(texts: Iterable[str], features: Callable[[str], Features]) -> Sketches:
     """The sketches of some texts; ``features`` is ``text.question_features`` or ``text.answer_features``."""
     sets = [features(text) for text in texts]
-    empty = _minhash()
+    minhash = _minhash()
     signatures = np.empty((len(sets), _BANDS * _ROWS), np.uint32)
     for number, values in enumerate(sets):
-        one = empty.copy()
-        one.update_batch(values.tolist())
-        signatures[number] = one.hashvalues
+        minhash.clear()
+        minhash.update_batch((values,))
+        signatures[number] = minhash.hashvalues
     starts = np.concatenate([[0], np.cumsum([len(values) for values in sets], dtype=np.int64)]).astype(np.int64)
     return Sketches(signatures, np.concatenate(sets) if sets else np.empty(0, np.uint32), starts)
 
@@ -81,12 +81,12 @@ def joined(parts: Sequence[Sketches]) -> Sketches:
 def _minhash() -> Any:
     from datasketch import MinHash  # here, because it takes a second to import
 
-    # The features are hashes already: 32 bits, which is what MinHash works with.
+    # The features are hashes already: 32 bits, which is what MinHash works with. An array passes as one element.
     return MinHash(num_perm=_BANDS * _ROWS, seed=1, hashfunc=_itself)
 
 
-def _itself(value: int) -> int:
-    return value
+def _itself(values: Features) -> Features:
+    return values
 
 
 class Groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +46,8 @@ def mapped(
         yield from map(function, itertools.chain(first, stream))
         return
     # "spawn": a fork of a process with threads (a test runner, a notebook) can hang.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         waiting = deque(pool.submit(function, batch) for batch in first)
         try:
             for batch in stream:
@@ -62,3 +64,10 @@ def mapped(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def progress(rows: Iterable[In], name: str) -> Iterator[In]:
+    """The rows, with a line on a terminal that says how many have gone by."""
+    from tqdm import tqdm
+
+    yield from tqdm(rows, name, unit=" rows", disable=None, leave=False)

@@ -38,9 +38,9 @@ def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | Non
         message = f"{about['title']}: {about['rows']['written']:,} rows"
         api.create_commit(repo, operations, commit_message=message, repo_type="dataset")
     except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise DataError(
-            f"{repo} could not be uploaded: {reason} The build is in {made.folder}. Check the connection, and that "
+            f"{repo} could not be uploaded: {reason}. The build is in {made.folder}. Check the connection, and that "
             "HF_TOKEN (or `hf auth login`) may write there."
         ) from error
     return str(address)

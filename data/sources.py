@@ -15,6 +15,7 @@ and left out; more than 1 % of them stop the run.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,6 +81,7 @@ SOURCES: dict[str, Source] = {
     "exam": Source("", "messages", "MIT"),
 }
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?::[\w.-]+)?")
 _ROLES: dict[str, Role] = {
     "human": "user", "user": "user", "prompter": "user",
     "gpt": "assistant", "assistant": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
@@ -133,7 +135,7 @@ def read(target: str | Path, *, format: str = "", source: str = "", report: Repo
     report = Report() if report is None else report
     convert = _converter(format)
     path = Path(target)
-    if not path.exists() and str(target).count("/") == 1 and not path.suffix and not str(target).startswith((".", "~")):
+    if not path.exists() and _HUB_ID.fullmatch(str(target)) and path.suffix not in files.READERS:
         records = files.hub_records(str(target), report.inputs)
     else:
         records = files.records(path, report.inputs)
@@ -179,7 +181,7 @@ def recognize(value: Mapping[str, object]) -> str:
         return "messages"
     if "instruction" in value:
         return "dolly" if "response" in value else "alpaca"
-    for format, fields in (("qa", ("question", "answer")), ("pairs", ("prompt", "completion")), ("text", ("text",))):
+    for format, fields in (("pairs", ("prompt", "completion")), ("qa", ("question", "answer")), ("text", ("text",))):
         if all(name in value for name in fields):
             return format
     shown = ", ".join(list(value)[:6]) or "none"
@@ -206,7 +208,7 @@ def _split(turns: object) -> tuple[tuple[Message, ...], str]:
         content = turn.get("value", turn.get("content"))
         if not isinstance(content, str):
             raise ValueError(f"turn {number} must have a text, not {content!r:.40}")
-        if (role == "system") != (number == 1 and role == "system"):
+        if role == "system" and number > 1:
             raise ValueError(f"turn {number} is from the system, but only the first may be")
         if role != "system" and role == (messages[-1].role if messages else "assistant"):
             before = (

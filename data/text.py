@@ -11,6 +11,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ Features = npt.NDArray[np.uint32]
 
 # Numbers keep their decimals; Chinese and Japanese have no spaces, so there each character counts as a word.
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_]+")
+_ASCII_WORD = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*")
 
 # Words that say how a question is put, not what it is about. "Why" and "how" stay: they ask for different answers.
 _QUESTION_WORDS = frozenset(
@@ -36,12 +38,15 @@ _PLURAL = re.compile(r"[^suiy]s\Z")
 _MAX_WORDS = 20_000  # of a text that are compared; a longer one is judged by its beginning
 
 
-def words(text: str) -> list[str]:
+@lru_cache(maxsize=1024)  # a batch of rows: each text is looked at more than once
+def words(text: str) -> Sequence[str]:
     """The words of a text in small letters, without punctuation."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def content_words(text: str) -> list[str]:
+def content_words(text: str) -> Sequence[str]:
     """``words`` without those that only ask; all of them if nothing else is left."""
     found = words(text)
     return [word for word in found if word not in _QUESTION_WORDS] or found

@@ -40,8 +40,12 @@ class App:
 @contextmanager
 def served(home: Path, **settings: Any) -> Iterator[App]:
     """Serve the app with these settings and ``IRIS_HOME`` at ``home``."""
+    import anyio
+
     from iris.ui import app
 
+    # Loaded lazily with the first file served, deep in a stack where pytest's rewriting of it fails (python 3.11).
+    _ = anyio.open_file
     config = Settings(**{"threads": THREADS, "context": 2048, "cache": 16384, **settings})
     pool = EnginePool(config, warm=[Message("system", prompts.STUDY_CHAT_SYSTEM)])
     with pytest.MonkeyPatch.context() as patch:
@@ -49,9 +53,7 @@ def served(home: Path, **settings: Any) -> Iterator[App]:
         blocks = app.build(pool, config)
         pool.get()
         port = _free_port()
-        blocks.launch(
-            server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **app.launch_options(config)
-        )
+        blocks.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **app.launch_options(config))
     try:
         yield App(f"http://127.0.0.1:{port}", pool, home)
     finally:

@@ -272,7 +272,7 @@ class LocalEngine:
             answer.tell_place(place)
 
     def _place(self, answer: Answer) -> bool:
-        """Give the answer a sequence that begins with as much of its prompt as any holds; False when there is no room."""
+        """Give the answer a sequence that begins with as much of its prompt as any holds; False if there is no room."""
         busy = {a.sequence.number for a in self._active if a.sequence}
         idle = sorted((s for s in self._cells.sequences if s.number not in busy), key=lambda s: s.last_used)
         if not idle:

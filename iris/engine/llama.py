@@ -83,10 +83,10 @@ class Model:
         params = C.llama_model_default_params()
         with _log_lock:
             _log.clear()
-            self.handle = C.llama_model_load_from_file(str(path).encode(), params)
+            self.handle = C.llama_model_load_from_file(os.fsencode(path), params)
             if not self.handle:
                 raise ModelFileError(f"{path.name} cannot be loaded: {_why()}")
-            self.adapter = C.llama_adapter_lora_init(self.handle, str(adapter).encode()) if adapter else None
+            self.adapter = C.llama_adapter_lora_init(self.handle, os.fsencode(adapter)) if adapter else None
             if adapter and not self.adapter:
                 C.llama_model_free(self.handle)
                 self.handle = None

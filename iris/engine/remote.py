@@ -144,10 +144,9 @@ class RemoteEngine:
         return wanted if wanted in names else names[0]
 
     async def _shut(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for future in list(self._running):  # these only: what the client started for them, it cancels itself
+            future.cancel()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
         await self._client.close()
         await asyncio.sleep(0)  # the closed sockets are let go in the loop's next round
 

@@ -20,6 +20,7 @@ from iris.errors import ModelFileError
 # something, and between a letter and the punctuation after it. Cutting there ourselves changes no count, and most of
 # the pieces that come out are words seen before.
 _CUT = re.compile(r"(?<=\S)(?= )|(?<=[^\W\d_])(?=[,.;:!?)])")
+_SPACES = re.compile(r"\s(?: |\Z)")  # only without these every space begins a piece
 _LONGEST = 64  # characters of a piece that is worth remembering
 _REMEMBERED = 1 << 19  # pieces, about 60 MB
 _BATCH = 4096  # new pieces counted in one call
@@ -61,14 +62,18 @@ class Tokenizer:
             return [self._exact(text) for text in texts]
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-        split = [_CUT.split(text) for text in texts]
+        split = [_pieces(text) for text in texts]
         known = self._known
         new = {piece: None for pieces in split for piece in pieces if piece not in known}
-        long = {piece: self._exact(piece) for piece in new if len(piece) > _LONGEST}
         short = [piece for piece in new if len(piece) <= _LONGEST]
         for start in range(0, len(short), _BATCH):
             self._learn(short[start : start + _BATCH], self._bytes)
-        return [sum(known[piece] if piece in known else long[piece] for piece in pieces) for pieces in split]
+        long = {piece: self._exact(piece) for piece in new if len(piece) > _LONGEST}
+        known.update(long)
+        counts = [sum(map(known.__getitem__, pieces)) for pieces in split]
+        for piece in long:
+            del known[piece]
+        return counts
 
     def _learn(self, pieces: Sequence[str], sizes: npt.NDArray[np.int64]) -> None:
         """Count many pieces with one call: a call costs as much as thirty tokens.
@@ -100,6 +105,13 @@ class Tokenizer:
         if self._model:
             C.llama_model_free(self._model)
             self._model = None
+
+
+def _pieces(text: str) -> list[str]:
+    if _SPACES.search(text):
+        return _CUT.split(text)
+    first, *others = text.split(" ")
+    return [first, *[" " + word for word in others]]
 
 
 def embedded_gguf() -> Path:

@@ -54,14 +54,33 @@ _SHOWN_TAGS = [
 ]
 
 # The conversation is kept in the browser by the browser: it costs the server nothing, and a reload in the middle of an
-# answer keeps what was written so far. An empty conversation is saved only on purpose (see ``cleared``), because the
-# page also starts with one.
+# answer keeps what was written so far. An empty conversation is saved only on purpose, because the page also starts
+# with one.
 _SAVE = """
 (chat, saved) => (chat && chat.length)
   ? {history: chat.map((m) => ({role: m.role, content: m.content}))}
   : saved
 """
-_IDLE = '() => ({__type__: "update", submit_btn: true, stop_btn: false})'
+# What the page can do by itself, it does at once and without the server. But updates that are on the way still arrive
+# after a click that ends an answer; so the click is remembered, and has the last word when the page is done with it.
+_CLICKED = """
+() => {
+  const running = document.querySelector("#iris-question .stop-button");
+  window.irisEnd = running ? "END" : "";
+  return RESULT;
+}
+"""
+_DONE = """
+() => {
+  const end = window.irisEnd;
+  window.irisEnd = "";
+  const same = {__type__: "update"};
+  const idle = {...same, submit_btn: true, stop_btn: false};
+  const [chat, , status, saved] = EMPTY;
+  if (end === "emptied") return [chat, idle, status, saved];
+  return [same, idle, end === "stopped" ? STOPPED : same, same];
+}
+"""
 
 
 def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: int) -> None:
@@ -119,15 +138,15 @@ def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: in
         show_progress="hidden",
         api_visibility="private",
     )
-    # Only when the page itself is done with an answer, also a cancelled one, does it take the next question.
-    answer.then(None, None, question, js=_IDLE, **quick)
-    # Cancel first: what is said or emptied next must not be overwritten by an update that is on the way.
+    everything = [chat, question, status, saved]
+    empty = json.dumps([[], "", _status(READY, kind="hint"), {}])
+    stopped = json.dumps(_status("Stopped."))
+    answer.then(None, None, everything, js=_DONE.replace("EMPTY", empty).replace("STOPPED", stopped), **quick)
+    question.stop(None, None, status, js=_CLICKED.replace("END", "stopped").replace("RESULT", stopped), **quick)
     question.stop(None, cancels=answer, **quick)
-    question.stop(None, None, status, js=_constant(_status("Stopped.")), **quick)
-    for cleared in (new.click, chat.clear):
-        cleared(None, cancels=answer, **quick)
-        empty = _constant([], "", _status(READY, kind="hint"), {})
-        cleared(None, None, [chat, question, status, saved], js=empty, **quick)
+    for emptied in (new.click, chat.clear):
+        emptied(None, None, everything, js=_CLICKED.replace("END", "emptied").replace("RESULT", empty), **quick)
+        emptied(None, cancels=answer, **quick)
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
     app.load(tab.restore, saved, chat, **quick)
     gr.api(
@@ -321,11 +340,6 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(filter(None, map(_text, content)))
     return ""
-
-
-def _constant(*values: Any) -> str:
-    """A script that gives these values: what the page can do by itself, it does at once and without the server."""
-    return f"() => {json.dumps(values if len(values) > 1 else values[0])}"
 
 
 def _status(line: str, *, kind: str = "") -> str:

@@ -1,4 +1,4 @@
-"""A real Chromium before the real app, with the embedded model and with an engine whose answers are written beforehand."""
+"""A real Chromium before the real app: over the embedded model, and over an engine whose answers are scripted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.apps import App, served
 from tests.browser.student import Student
@@ -25,11 +25,13 @@ ARGUMENTS = (
 )
 
 NewStudent = Callable[..., Student]
+Contexts = Callable[[int, str, int], BrowserContext]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = os.environ.get("IRIS_CHROMIUM") or shutil.which("chromium")
+    expect.set_options(timeout=20_000)  # the machine may be busy
     assert path, "No Chromium found. Run `make chromium`, or set IRIS_CHROMIUM to a browser's path."
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
@@ -80,35 +82,50 @@ def home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     return Path(folder)
 
 
-@pytest.fixture
-def new_student(browser: Browser) -> Iterator[NewStudent]:
-    """Opens pages: ``new_student(app)``, each in a browser profile of its own unless ``beside`` another student."""
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
+@pytest.fixture(scope="session")
+def contexts(browser: Browser) -> Iterator[Contexts]:
+    """Browser profiles by width and colour scheme. Kept, because a first visit costs ten times a later one."""
+    opened: dict[tuple[int, str, int], BrowserContext] = {}
 
-    def note(page: Page) -> None:
-        page.on("pageerror", lambda error: problems.append(str(error)))
-
-    def open_page(app: App, *, beside: Student | None = None, width: int = 1280, scheme: str = "light") -> Student:
-        if beside is None:
-            context = browser.new_context(
+    def context(width: int, scheme: str, seat: int) -> BrowserContext:
+        key = (width, scheme, seat)
+        if key not in opened:
+            opened[key] = browser.new_context(
                 viewport={"width": width, "height": 800},
                 color_scheme="dark" if scheme == "dark" else "light",
                 permissions=["clipboard-read", "clipboard-write"],
                 reduced_motion="reduce",
             )
-            contexts.append(context)
-        else:
-            context = beside.page.context
-        page = context.new_page()
-        note(page)
+        return opened[key]
+
+    yield context
+    for kept in opened.values():
+        kept.close()
+
+
+@pytest.fixture
+def new_student(contexts: Contexts) -> Iterator[NewStudent]:
+    """Opens pages, as of a student who has never been here: ``new_student(app, width=390, scheme="dark")``.
+
+    Students who work at the same time sit at different seats: a browser opens no more than six connections to a host,
+    and a page with an answer under way holds two.
+    """
+    pages: list[Page] = []
+    problems: list[str] = []
+
+    def open_page(app: App, *, width: int = 1280, scheme: str = "light", seat: int = 0) -> Student:
+        page = contexts(width, scheme, seat).new_page()
+        pages.append(page)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{app.url}/theme.css")  # a page of the same origin that keeps nothing itself
+        page.evaluate("localStorage.clear()")
         student = Student(page, app)
         student.open()
         return student
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not problems, f"errors in the page's script: {problems}"
 
 

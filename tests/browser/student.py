@@ -87,3 +87,6 @@ class Student:
 
     def says(self, text: str) -> None:
         expect(self.status).to_contain_text(text, timeout=PATIENCE_MS)
+
+    def clipboard_holds(self, text: str) -> None:
+        wait_until(lambda: self.page.evaluate("navigator.clipboard.readText()") == text, f"a copy of {text!r}", 10)

@@ -42,7 +42,12 @@ INSIDE: tuple[tuple[str, ...], ...] = (
     tuple(f"iris.engine.{name}" for name in ("llama", "cache", "template", "text", "trim", "schema")),
     ("iris.engine",),
 )
-UI: tuple[tuple[str, ...], ...] = (("iris.ui.app",), ("iris.ui.",), ("iris.ui.theme", "iris.ui.models", "iris.ui.headers"), ("iris.ui",))
+UI: tuple[tuple[str, ...], ...] = (
+    ("iris.ui.app",),
+    ("iris.ui.",),
+    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers"),
+    ("iris.ui",),
+)
 
 # What an offline folder may import of the others and of iris; settings and errors are for all.
 ARROWS: dict[str, tuple[str, ...]] = {

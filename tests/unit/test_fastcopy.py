@@ -41,7 +41,7 @@ def _answers(path: Path) -> list[list[dict[int, float]]]:
 
 
 def test_the_copy_says_the_same(gguf: Path, copy: Path) -> None:
-    """As far as both wrote the same tokens, the likeliest tokens differ by a KL divergence under 0.02 nats on average."""
+    """While both write the same tokens, the likeliest ones differ by a KL divergence under 0.02 nats on average."""
     divergences = []
     for ours, theirs in zip(_answers(gguf), _answers(copy), strict=True):
         for a, b in zip(ours, theirs, strict=False):

@@ -309,7 +309,7 @@ def test_a_file_that_changed_on_the_hub_is_started_anew(server: Hub) -> None:
     server.break_after, server.reset = [15 << 20], True
     with pytest.raises(DownloadError):
         fetch()
-    server.files[NAME] = changed = big(fill=b"b")
+    server.files[NAME] = changed = big(24 << 20, fill=b"b")
     assert fetch().read_bytes() == changed
     assert server.asked("GET")[-1][2] == ""
 
@@ -403,6 +403,15 @@ def test_a_new_sha256_in_the_catalog_brings_the_new_file(server: Hub) -> None:
     assert fetch().read_bytes() == first, "a moved branch alone brings no surprise"
     assert fetch(sha256=hashlib.sha256(second).hexdigest()).read_bytes() == second
     assert len(server.asked("GET")) == 2
+
+
+def test_a_file_deleted_by_hand_leaves_no_memory_of_its_sha256(server: Hub) -> None:
+    first, second = server.files[NAME], big(fill=b"b")
+    fetch(sha256=hashlib.sha256(first).hexdigest()).unlink()
+    server.files[NAME] = second
+    assert fetch().read_bytes() == second
+    assert fetch(sha256=hashlib.sha256(second).hexdigest()).read_bytes() == second
+    assert len(server.asked("GET")) == 2, "it is known to be the right one"
 
 
 # A Hub that says no, or nothing.
