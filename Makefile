@@ -10,8 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: $(VENV)/.serve
 	@$(BIN)/python -m iris
 
+# What failed is run once more, alone: browser and terminal tests have met machines too busy for their patience.
 test: $(VENV)/.dev check chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # Formatting, lint, types. Fails on what `make format` would change.
 check: $(VENV)/.dev
