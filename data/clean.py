@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from data.clean_rules import RULES
+from data.clean_rules import BEHEADED, RULES
 from data.sources import Row
 from iris.engine import Message
 
@@ -19,6 +19,9 @@ _LINE_ENDS = re.compile(r"\r\n?|\u2028|\u2029")
 _TRAILING = re.compile(r"[ \t]+(?=\n)")
 _PARAGRAPHS = re.compile(r"(\n\s*\n)")
 _WORD = re.compile(r"\w")
+_ITEM = re.compile(
+    r"^\s*(?:[-*•]|\(?[A-Za-z0-9]{1,2}[.)])\s", re.MULTILINE
+)  # of a list, such as options to choose from
 _SENTENCE = re.compile(r"[^.?!\n]+[.?!]*")
 _LEAD = re.compile(
     r"(?:in\s+practice|in\s+addition|additionally|furthermore|moreover|finally|also)\s*,\s*", re.IGNORECASE
@@ -65,8 +68,8 @@ def clean_text(text: str) -> str:
 def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     """A user's turn without meta-instructions. ``hits`` counts the rules that changed it.
 
-    Only the first and the last paragraph are looked at, and only if they are short: a passage to be summarized, or
-    code, may well contain the sentence "Be brief."
+    Only the first and the last paragraph are looked at, and only if they are short: a passage to be summarized, a list
+    of options, or code may well contain the sentence "Be brief."
     """
     prompt = clean_text(prompt)
     counted: Counter[str] = Counter() if hits is None else hits
@@ -74,7 +77,7 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
         before = prompt
         for number in (0, -1) if "\n" in prompt else (0,):
             paragraphs = _PARAGRAPHS.split(prompt)
-            changed = _clean_paragraph(paragraphs[number], counted)
+            changed = _clean_paragraph(paragraphs[number], counted, first=number == 0)
             if changed != paragraphs[number]:
                 paragraphs[number] = changed
                 prompt = clean_text("".join(paragraphs))
@@ -83,16 +86,17 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     return prompt
 
 
-def _clean_paragraph(text: str, hits: Counter[str]) -> str:
-    if "```" in text or text.count(" ") > _LONG:
-        return text
+def _clean_paragraph(text: str, hits: Counter[str], *, first: bool) -> str:
+    passage = "```" in text or text.count(" ") > _LONG or len(_ITEM.findall(text)) > 1
     small = text.lower()
     for rule in RULES:
+        if not first if rule.name == BEHEADED else passage:
+            continue
         if not rule.may_match(small) or not rule.pattern.search(text):
             continue
         changed = _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip()
         changed = _capital(text, changed)
-        if changed != text and _whole(changed, text):
+        if changed != text and _whole(changed, text, fewest=1 if rule.name == BEHEADED else 2):
             hits[rule.name] += 1
             text, small = changed, changed.lower()
     return text
@@ -111,9 +115,9 @@ def _capital(before: str, after: str) -> str:
     )
 
 
-def _whole(after: str, before: str) -> bool:
-    """Whether a change left a prompt that can stand alone."""
-    if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else 2):
+def _whole(after: str, before: str, *, fewest: int) -> bool:
+    """Whether a change left a prompt that can stand alone: "Why?" can, "Explain" cannot."""
+    if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else fewest):
         return False
     if not set(_damages(after)) <= set(_damages(before)):
         return False

@@ -30,6 +30,7 @@ from data.clean_words import (
     VERB,
 )
 
+BEHEADED = "cut-off-start"
 _FLAGS = re.IGNORECASE
 
 
@@ -75,7 +76,7 @@ def _with_article(match: re.Match[str]) -> str:
 
 RULES: tuple[Rule, ...] = (
     _rule(
-        "cut-off-start",
+        BEHEADED,
         "A removed introduction left its comma behind.",
         "",
         r"\A[\s,;:.!?)\]}…–—]*(?:[,;)\]}…–—]|[:.!?](?=\s|\Z))\s*",

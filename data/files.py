@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import io
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from iris.errors import IrisError
 
@@ -119,16 +118,16 @@ def _json(path: Path) -> Iterator[Record]:
     if first != b"[":
         yield from _jsonl(path)
         return
-    with path.open("rb") as file:
-        yield from _Array(path, file).rows()
+    with path.open(encoding="utf-8-sig", newline="") as text:
+        yield from _Array(path, text).rows()
 
 
 class _Array:
     """Cuts a JSON array in its elements while it is read."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: TextIO) -> None:
         self._path = path
-        self._file = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        self._file = file
         self._text = ""
         self._at = 0
         self._line = 1

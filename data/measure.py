@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from data import corpus, parallel, templates, text
 from data.clean import clean_prompt, damage, leaks
+from data.clean_rules import BEHEADED
 from data.corpus import Likeness
 from data.groups import Groups, Ints
 from data.sources import Report, Row
@@ -66,7 +67,7 @@ def _measure(rows: list[Row], tokenizer: Path | None) -> _Part:
             hits: Counter[str] = Counter()
             clean_prompt(question, hits)
             part.rules.update(hits.keys())
-            part.with_instructions += bool(set(hits) - {"cut-off-start"})
+            part.with_instructions += bool(set(hits) - {BEHEADED})
         if found := leaks(row.completion):
             part.leaking.append((number, found[0]))
     turns = [[message.content for message in row.prompt if message.role == "user"] for row in rows]

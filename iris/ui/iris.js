@@ -11,8 +11,8 @@
   const ANSWER = "bot's message: ";
   function showToTheLetter(message) {
     const label = message.getAttribute("aria-label") || "";
+    let shown = message.querySelector(":scope > .iris-asked");
     if (label.startsWith(QUESTION)) {
-      let shown = message.querySelector(":scope > .iris-asked");
       if (!shown) {
         shown = document.createElement("div");
         shown.className = "iris-asked";
@@ -22,6 +22,7 @@
       set(message, "role", "group");
       set(message, "aria-label", "You asked");
     } else if (label.startsWith(ANSWER)) {
+      shown?.remove(); // a question stood here before
       set(message, "role", "group");
       set(message, "aria-label", "Iris answered");
     }

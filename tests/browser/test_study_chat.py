@@ -79,6 +79,11 @@ def test_stopped_before_the_first_word_the_question_stays(reader: Student, scrip
     # What was never answered is not in the conversation that the model reads.
     assert [m["role"] for m in script.asked[-1]] == ["system", "user"]
     assert script.asked[-1][-1]["content"] == "And now?"
+    # An answer in the place of a question: the page shows the answer alone.
+    reader.page.get_by_role("button", name="Edit").first.click()
+    reader.page.get_by_role("textbox", name="Edit your question").press("Enter")
+    expect(reader.questions).to_have_text(["Why?"])
+    expect(reader.answers).to_have_text(["In time."])
 
 
 def test_retry_answers_the_same_question_again(reader: Student, script: Script) -> None:

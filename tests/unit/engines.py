@@ -17,6 +17,10 @@ from iris.engine import GenerationRequest, Message, Sampling, TokenLogprob, Toke
 from iris.engine.batch import LocalEngine
 from iris.engine.llama import Context
 
+MakeEngine = Callable[..., LocalEngine]
+
+STORY = "Tell me a long story about a model that learned to count."
+
 PATIENCE_S = 120.0
 """For what must happen sometime: machines are paused and crowded, and a failure may take its time."""
 
@@ -64,6 +68,10 @@ def read(stream: TokenStream, *, until: Callable[[Got], bool] | None = None, int
         if until and until(got):
             break
     return got
+
+
+def first_token(got: Got) -> bool:
+    return bool(got.logprobs)
 
 
 def ask(engine: LocalEngine, *turns: str, **options: Any) -> Got:

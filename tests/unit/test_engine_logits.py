@@ -8,9 +8,8 @@ is a tenth of the probability mass, which a wrong token or position in the promp
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,8 @@ import pytest
 
 from iris.engine import Message, TokenLogprob
 from iris.engine import batch as batch_module
-from iris.engine.batch import WORTH_SHARING, LocalEngine
-from tests.conftest import THREADS
-from tests.unit.engines import Reference, Steps, ask, check_books, common, read, request, together
+from iris.engine.batch import WORTH_SHARING
+from tests.unit.engines import MakeEngine, Reference, Steps, ask, check_books, common, read, request, together
 
 SYSTEM = (
     "You are Iris, a patient tutor. Explain with one small example, use plain words, and stay with the course: "
@@ -36,15 +34,7 @@ TOP = 30
 
 TOLERANCE = 0.1
 
-Make = Callable[..., LocalEngine]
 Agrees = Callable[[TokenLogprob, npt.NDArray[np.float64]], None]
-
-
-@pytest.fixture(scope="module")
-def reference(gguf: Path) -> Iterator[Reference]:
-    plain = Reference(str(gguf))
-    yield plain
-    plain.llama.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +48,10 @@ def exact(gguf: Path, reference: Reference) -> bool:
 
 
 @pytest.fixture
-def make(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Opens engines; at the end of the test their books must be right."""
+def make(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> MakeEngine:
     # Past some size a batch takes another kernel for attention, with other rounding.
     monkeypatch.setattr(batch_module, "BATCH", 32)
-    engines: list[LocalEngine] = []
-
-    def opened(**options: Any) -> LocalEngine:
-        engine = LocalEngine(gguf, **{"slots": 4, "context": 448, "cache": 448, "threads": THREADS, **options})
-        engines.append(engine)
-        return engine
-
-    yield opened
-    for engine in engines:
-        check_books(engine)
-        engine.close()
+    return lambda **options: make_engine(**{"slots": 4, "context": 448, "cache": 448, **options})
 
 
 def moved_mass(a: TokenLogprob, b: npt.NDArray[np.float64]) -> float:
@@ -105,7 +84,9 @@ def same(a: list[TokenLogprob], b: list[TokenLogprob], exact: bool) -> None:
 
 
 @pytest.mark.parametrize(("question", "system"), [*zip(QUESTIONS, ("", SYSTEM, "", SYSTEM), strict=True)])
-def test_agrees_with_plain_llama(make: Make, reference: Reference, agrees: Agrees, question: str, system: str) -> None:
+def test_agrees_with_plain_llama(
+    make: MakeEngine, reference: Reference, agrees: Agrees, question: str, system: str
+) -> None:
     got = ask(make(), question, system=system, max_tokens=4, logprobs=TOP)
     prompt = reference.tokens(question, **({"system": system} if system else {}))
     assert got.usage.prompt_tokens == len(prompt)
@@ -114,7 +95,7 @@ def test_agrees_with_plain_llama(make: Make, reference: Reference, agrees: Agree
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.15])
-def test_greedy_is_plain_llamas_greedy(make: Make, reference: Reference, exact: bool, penalty: float) -> None:
+def test_greedy_is_plain_llamas_greedy(make: MakeEngine, reference: Reference, exact: bool, penalty: float) -> None:
     engine = make()
     for question in QUESTIONS[::2]:
         mine = ask(engine, question, max_tokens=32, repeat_penalty=penalty).text
@@ -122,7 +103,7 @@ def test_greedy_is_plain_llamas_greedy(make: Make, reference: Reference, exact: 
         assert mine[: None if exact else 12] == theirs[: None if exact else 12]
 
 
-def test_batched_as_alone(make: Make, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batched_as_alone(make: MakeEngine, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = [ask(make(), question, max_tokens=16, logprobs=TOP) for question in QUESTIONS]
     steps = Steps(monkeypatch)
     steps.hold()
@@ -135,7 +116,7 @@ def test_batched_as_alone(make: Make, exact: bool, monkeypatch: pytest.MonkeyPat
         same(one.logprobs, other.logprobs, exact)
 
 
-def test_two_threads_as_one(make: Make, exact: bool) -> None:
+def test_two_threads_as_one(make: MakeEngine, exact: bool) -> None:
     one, two = (ask(make(threads=n), QUESTIONS[2], max_tokens=12, logprobs=TOP) for n in (1, 2))
     same(one.logprobs, two.logprobs, exact)
 
@@ -157,7 +138,7 @@ REUSE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", REUSE)
-def test_reused_prefix_as_fresh(make: Make, reference: Reference, exact: bool, name: str) -> None:
+def test_reused_prefix_as_fresh(make: MakeEngine, reference: Reference, exact: bool, name: str) -> None:
     before, now = REUSE[name]
     used = make()
     first = ask(used, *before, system=SYSTEM, logprobs=1)
@@ -173,7 +154,7 @@ def test_reused_prefix_as_fresh(make: Make, reference: Reference, exact: bool, n
     assert again.usage.cached_tokens > 40  # or the case tests nothing
 
 
-def test_own_answer_is_not_read_again(make: Make, reference: Reference) -> None:
+def test_own_answer_is_not_read_again(make: MakeEngine, reference: Reference) -> None:
     engine = make()
     first = ask(engine, QUESTIONS[0], max_tokens=24, logprobs=1)
     second = ask(engine, QUESTIONS[0], first.text, "Thank you!")
@@ -182,7 +163,7 @@ def test_own_answer_is_not_read_again(make: Make, reference: Reference) -> None:
 
 
 def test_prefix_lent_while_it_is_read(
-    make: Make, reference: Reference, exact: bool, monkeypatch: pytest.MonkeyPatch
+    make: MakeEngine, reference: Reference, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps(monkeypatch)
     engine = make()
@@ -204,7 +185,7 @@ def test_prefix_lent_while_it_is_read(
 
 
 def test_a_lender_that_leaves_costs_the_borrower_nothing_but_time(
-    make: Make, exact: bool, monkeypatch: pytest.MonkeyPatch
+    make: MakeEngine, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps(monkeypatch)
     engine = make()
@@ -218,7 +199,7 @@ def test_a_lender_that_leaves_costs_the_borrower_nothing_but_time(
     same(ask(make(), QUESTIONS[2], system=SYSTEM, max_tokens=6, logprobs=TOP).logprobs, got.logprobs, exact)
 
 
-def test_warm_reads_the_system_prompt_before_the_first_student(make: Make, reference: Reference) -> None:
+def test_warm_reads_the_system_prompt_before_the_first_student(make: MakeEngine, reference: Reference) -> None:
     engine = make()
     engine.warm((Message("system", SYSTEM), Message("user", "Hello!")))
     got = ask(engine, QUESTIONS[0], system=SYSTEM)
@@ -226,7 +207,7 @@ def test_warm_reads_the_system_prompt_before_the_first_student(make: Make, refer
     assert common(*prompts) - WORTH_SHARING < got.usage.cached_tokens <= common(*prompts)
 
 
-def test_any_history_of_conversations(make: Make, reference: Reference) -> None:
+def test_any_history_of_conversations(make: MakeEngine, reference: Reference) -> None:
     """Random walks over a tree of conversations, in a cache too small for them, against a fresh read each time.
 
     Cells that were freed are used again in another order, and attention sums in the order of cells: rounding differs.
@@ -252,7 +233,7 @@ def test_any_history_of_conversations(make: Make, reference: Reference) -> None:
     assert reused > 5
 
 
-def test_least_recently_used_conversation_makes_room(make: Make, reference: Reference) -> None:
+def test_least_recently_used_conversation_makes_room(make: MakeEngine, reference: Reference) -> None:
     engine = make(context=256, cache=256, slots=2)
     text = "Please explain this word, which is from the course, in one line: "
     topics = {name: f"{name}! {text * 4}{name}" for name in ("alpha", "beta", "gamma", "delta")}
