@@ -76,9 +76,10 @@ def dequantized(gguf: Path) -> Path:
     beside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         _dequantize(gguf, beside)
-        if not folder.exists():  # another process may have been faster
-            os.replace(beside, folder)
+        os.replace(beside, folder)
     except OSError as error:
+        if (folder / "config.json").is_file():  # another process was faster
+            return folder
         raise BaseError(
             f"{gguf.name} could not be unpacked to {folder} ({error.strerror or error}). It needs about "
             f"{8 * gguf.stat().st_size >> 20:,} MB there; IRIS_HOME moves it to another disk."

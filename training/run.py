@@ -18,7 +18,6 @@ import platform
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,12 +112,13 @@ def execute(
     Raises:
         TrainingError: the run cannot start or go on; started again, it continues where it can.
     """
-    world, main = _world(), is_main()
+    world, main = world_size(), is_main()
     recipe = prepared.recipe
-    _check_device(prepared)
+    check_device(prepared)
     begun = {**prepared.begun, "start": str(start) if start else None}
     if main:
         _begin(out, begun, fresh)
+    _wait(world)
     finished = out / "run.json"
     if finished.is_file() and not fresh:
         about: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
@@ -194,7 +194,7 @@ def _stage(
         stage.epochs if not stage.max_steps else stage.epochs * _share(prepared, number, plan),
         sinks,
     )
-    _seed(recipe.seed + number)  # the new adapter's first values
+    seed_all(recipe.seed + number)  # the new adapter's first values
     model = adapters.attach(_load(prepared, start), recipe, prepared.found, steps=len(plan.steps), start=start)
     trainable = adapters.check_trainable(model, recipe)
     trainer = sft.build(
@@ -267,9 +267,9 @@ def _begin(out: Path, begun: dict[str, Any], fresh: bool) -> None:
     Raises:
         RunError: another recipe, base or data began the run there; the message says what differs.
     """
-    if fresh and out.is_dir():
-        shutil.rmtree(out)
     path = out / "begun.json"
+    if fresh and path.is_file():  # a run's folder and nothing else
+        shutil.rmtree(out)
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -305,7 +305,12 @@ def differences(earlier: Any, now: Any, where: str = "") -> list[str]:
     return [] if earlier == now else [f"{where} was {json.dumps(earlier)}, now {json.dumps(now)}"]
 
 
-def _check_device(prepared: Prepared) -> None:
+def check_device(prepared: Prepared) -> None:
+    """Refuse a large base without a GPU.
+
+    Raises:
+        RunError: with what would run here.
+    """
     import torch
 
     if prepared.found.base.needs_gpu and not torch.cuda.is_available():
@@ -335,13 +340,24 @@ def _copy(source: Path, target: Path) -> None:
     beside.rename(target)
 
 
-def _seed(seed: int) -> None:
+def seed_all(seed: int) -> None:
+    """Seed every generator that training draws from."""
     from transformers import set_seed
 
     set_seed(seed)
 
 
-def _world() -> int:
+def _wait(world: int) -> None:
+    """Until all processes are here: what the first one did to the folder, the others must see."""
+    if world > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+
+
+def world_size() -> int:
+    """How many processes share the work."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -100,6 +100,10 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
             # end of the schedule. In float32 it costs 4 bytes a parameter of some millions.
             if weight.requires_grad:
                 weight.data = weight.data.float()
+        for layer in self.model.modules():
+            # Under autocast the adapter multiplies in bfloat16 anyway; peft would first blow its inputs up to float32.
+            if hasattr(layer, "cast_input_dtype_enabled"):
+                layer.cast_input_dtype_enabled = not self.args.bf16
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -152,7 +156,9 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
             # Every process takes part in each round, as sharded weights demand; one too many counts nothing.
             mine = min(start + rank, len(parts) - 1)
             inputs = self._prepare_inputs(collator.tensors(parts[mine]))
-            with torch.no_grad(), self.compute_loss_context_manager():
+            # Accelerate adds autocast to the model when training begins; a measurement may come before.
+            autocast = torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.args.bf16)
+            with torch.no_grad(), autocast:
                 total, count = supervised_loss(model, inputs)
             if start + rank < len(parts):
                 sums += torch.stack([total.double(), count.double()]).cpu()
