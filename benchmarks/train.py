@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train once over the rows and measure; rates leave the first step out, memory is the peak of the process."""
     import torch
 
-    from training import adapters, base, run, sft
+    from training import adapters, base, batches, run, sft
 
     prepared = _prepare(options)
     recipe, part = prepared.recipe, prepared.stages[0]
@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     run.seed_all(recipe.seed)
     model = _random(options, recipe) if options.shape else base.model_of(prepared.found, recipe)
     model = adapters.attach(model, recipe, prepared.found, steps=1, start=None)
-    plan = run.batches.plan(
+    plan = batches.plan(
         [len(row.ids) for row in rows],
         epochs=1,
         batch_rows=recipe.batch_rows,

@@ -11,7 +11,7 @@ from training.base import BaseFiles
 from training.errors import BaseError, RecipeError
 from training.recipes import Recipe
 
-_PARTS = ("lora_", "ia3_")
+_PARTS = ("lora_", "ia3_", "ranknum")
 """What names of adapter parameters contain."""
 
 _FAMILY = {"lora": "LORA", "qlora": "LORA", "dora": "LORA", "rslora": "LORA", "ia3": "IA3", "adalora": "ADALORA"}

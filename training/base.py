@@ -128,7 +128,7 @@ def tokenizer_of(found: BaseFiles) -> PreTrainedTokenizerBase:
         raise BaseError(f"{found.base.id} has no chat template. Take its instruct or chat variant as the base.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def config_of(found: BaseFiles) -> PretrainedConfig:
@@ -137,7 +137,7 @@ def config_of(found: BaseFiles) -> PretrainedConfig:
 
     with access(found.base):
         config: Any = AutoConfig.from_pretrained(found.location, **_pinned(found))
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def model_of(found: BaseFiles, recipe: Recipe) -> PreTrainedModel:
@@ -166,7 +166,7 @@ def model_of(found: BaseFiles, recipe: Recipe) -> PreTrainedModel:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def compute_dtype(recipe: Recipe) -> Any:

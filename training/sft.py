@@ -91,6 +91,7 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
     """trl's trainer with this project's loss, validation and checkpoints."""
 
     def __init__(self, *, recipe: Recipe, validation: Sequence[Encoded], collator: Collator, **options: Any) -> None:
+        self.control: Any
         self._recipe = recipe
         self._validation = validation
         self._collator = collator

@@ -81,10 +81,10 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
 
 
 def test_a_gated_model_names_the_page_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    import httpx
+    import httpx2
     from huggingface_hub.errors import GatedRepoError
 
-    response = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+    response = httpx2.Response(403, request=httpx2.Request("GET", "https://huggingface.co"))
     refuse(monkeypatch, GatedRepoError("403 Client Error", response=response))
     with pytest.raises(BaseError) as caught:
         base.locate(recipes.find_base("llama32-3b"))

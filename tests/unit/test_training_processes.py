@@ -17,7 +17,7 @@ DDP = ROOT / "training/accelerate/ddp.yaml"
 @pytest.mark.timeout(600)
 def test_two_processes_have_the_losses_of_one(workshop: Path, tiny_base: Path) -> None:
     options = [f"--base={tiny_base}", "--set=dolly.max_steps=6", "--set=dolly.eval_steps=3", "--set=lora_dropout=0"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(DDP), "--cpu"]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(DDP)]
     launcher += ["--num_processes=2", "--main_process_port=0"]
     arguments = [*launcher, str(ROOT / "training/train.py"), RECIPE, *SMALL, *options, "--out=two"]
     done = run_command(arguments, workshop)

@@ -84,7 +84,12 @@ def test_the_scripts_run_from_anywhere(tmp_path: Path, script: str) -> None:
 )
 def test_the_engineer_s_door(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
     started: list[Recipe] = []
-    monkeypatch.setattr(train, "start", lambda recipe, options: started.append(recipe) or 0)
+
+    def start(recipe: Recipe, options: object) -> int:
+        started.append(recipe)
+        return 0
+
+    monkeypatch.setattr(train, "start", start)
     assert train_3b_exam.main(arguments) == 0
     assert [recipe.name for recipe in started] == [name]
 

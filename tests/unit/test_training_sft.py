@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from tests.unit.tiny_training import RECIPE, curve, log_of, main, recipe
 from training import adapters, base, checkpoints, run, sft
@@ -43,9 +44,9 @@ def test_the_loss_at_supervised_positions_is_the_plain_loss(model: Any) -> None:
         plain = 0.0
         for row in ROWS:
             out = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([row.labels]))
-            plain += float(out.loss) * row.supervised
+            plain += out.loss.item() * row.supervised
         assert int(count) == sum(row.supervised for row in ROWS)
-        assert float(total) == pytest.approx(plain, rel=1e-5)
+        assert total.item() == pytest.approx(plain, rel=1e-5)
 
 
 def test_packed_rows_do_not_see_each_other(model: Any) -> None:
@@ -137,9 +138,12 @@ def test_adalora_makes_its_own_step(workshop: Path, tiny_base: Path, monkeypatch
 
     steps: list[int] = []
     plain = peft.AdaLoraModel.update_and_allocate
-    monkeypatch.setattr(
-        peft.AdaLoraModel, "update_and_allocate", lambda self, step: steps.append(step) or plain(self, step)
-    )
+
+    def counted(self: Any, step: int) -> None:
+        steps.append(step)
+        plain(self, step)
+
+    monkeypatch.setattr(peft.AdaLoraModel, "update_and_allocate", counted)
     learned, made = trained(workshop, tiny_base, method="adalora", max_steps=8)
     assert steps == list(range(8))
     ranks = [bool(value) for pattern in learned.peft_config["default"].rank_pattern.values() for value in pattern]
@@ -243,7 +247,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(
     failure: Exception,
 ) -> None:
     changes = [f"--base={tiny_base}", "--set=dolly.eval_steps=2", "--set=dolly.max_steps=4"]
-    plain = sft.Trainer._save_checkpoint
+    plain = transformers.Trainer._save_checkpoint
 
     def full(self: Any, model: Any, trial: Any) -> None:
         plain(self, model, trial)
@@ -251,7 +255,7 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(
             raise failure
 
     with monkeypatch.context() as patched:
-        patched.setattr(sft.Trainer, "_save_checkpoint", full)
+        patched.setattr(transformers.Trainer, "_save_checkpoint", full)
         assert main(*changes) == 2
     message = capsys.readouterr().err
     assert "The disk is full: checkpoint 4" in message
