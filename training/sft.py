@@ -316,8 +316,10 @@ def build(
 
 def run(trainer: StageTrainer, found: checkpoints.Checkpoint | None) -> Outcome:
     """Train, from ``found`` if there is a checkpoint; afterwards the model has its best weights."""
-    if found and found.last:
-        trainer.args.max_steps = found.step  # by its plan or early, it ended there: only the best is to be loaded
+    if found and found.last:  # by its plan or early, it ended there: nothing is left but to load the best
+        trainer.args.max_steps = found.step
+        done = found.step * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+        trainer.train_dataset = trainer.train_dataset.select(range(done))
     trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     state = trainer.state
     best = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step

@@ -75,7 +75,7 @@ def test_killed_at_every_weak_spot_the_curve_is_that_of_an_undisturbed_run(
         ("optimizer", "before", 1),  # in the middle of a checkpoint
         ("save", "after", 2),  # all files written, not vouched for
         ("marker", "after", 1),  # vouched for, the older ones not yet removed
-        ("evaluate", "after", 2),
+        ("evaluate", "after", 1),
         ("adapter", "before", 1),  # trained to the end, the adapter not written
         ("adapter", "after", 1),  # the adapter written, the stage not closed
         ("step", "before", 2),  # in the second stage
@@ -143,7 +143,7 @@ def test_a_finished_run_is_not_run_again(
     first = capsys.readouterr().out
     monkeypatch.setattr(base, "model_of", lambda *_: pytest.fail("weights were loaded"))
     assert main(*options) == 0
-    assert capsys.readouterr().out == first
+    assert first.endswith(capsys.readouterr().out)
 
 
 def test_a_changed_recipe_or_data_refuses_to_go_on_and_says_what_changed(
@@ -202,7 +202,7 @@ def test_the_log_forgets_what_will_be_made_again_and_half_a_line(tmp_path: Path)
 @pytest.mark.slow
 def test_rates_count_from_the_resume(workshop: Path, tiny_base: Path) -> None:
     """The original divided all steps since the beginning by the time since the resume."""
-    options = [f"--base={tiny_base}", "--set=dolly.max_steps=12", "--set=dolly.eval_steps=10"]
+    options = [f"--base={tiny_base}", "--set=dolly.epochs=3", "--set=dolly.max_steps=12", "--set=dolly.eval_steps=10"]
     arguments = command(*options)
     killer = [arguments[0], "-c", ASSASSIN, "prune", "before", "1", *arguments[2:]]
     assert run_command(killer, workshop).returncode == -signal.SIGKILL
