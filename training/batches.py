@@ -76,6 +76,20 @@ def spread(rows: Sequence[int], lengths: Sequence[int], parts: int) -> tuple[Mic
     return tuple(tuple(group) for group in groups)
 
 
+def by_length(made: Plan, lengths: Sequence[int]) -> Plan:
+    """The same steps with the rows of each sorted by length before they are parted, for models that must be padded.
+
+    Rows of a micro-batch are then of nearly one length, so that little is padding.
+    """
+
+    def parted(step: tuple[MicroBatch, ...]) -> tuple[MicroBatch, ...]:
+        rows = sorted((row for part in step for row in part), key=lambda row: (lengths[row], row))
+        edges = [len(rows) * part // len(step) for part in range(len(step) + 1)]
+        return tuple(tuple(rows[edges[part] : edges[part + 1]]) for part in range(len(step)))
+
+    return Plan(tuple(parted(step) for step in made.steps))
+
+
 def chunks(lengths: Sequence[int], limit: int) -> list[MicroBatch]:
     """All rows in order of length, in groups of at most ``limit`` tokens (or one row), for measuring."""
     groups: list[list[int]] = [[]]

@@ -56,6 +56,16 @@ class Log:
         os.replace(beside, self._path)
 
 
+def _short(record: Record) -> str:
+    """What fits beside a progress bar: rates are tokens and supervised tokens a second, memory is in GB."""
+    gpu = [record[name] for name in ("gpu_peak_allocated_mb", "gpu_peak_reserved_mb") if name in record]
+    memory = "/".join(f"{value / 1024:.1f}" for value in (*gpu, record["resident_mb"]))
+    return (
+        f"loss {record['loss']:.3f}, lr {record['learning_rate']:.1e}, "
+        f"{record['tokens_per_s']:.0f}/{record['supervised_tokens_per_s']:.0f} tok/s, {memory} GB"
+    )
+
+
 class Monitor(TrainerCallback):  # type: ignore[misc]
     """Writes the log and moves the bar; one for each stage, on the first process only.
 
@@ -101,9 +111,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
                 "supervised_tokens_per_s": round(self._rate(self._supervised, step), 1),
                 **self._memory(),
             }
-            self._bar.set_postfix(
-                loss=f"{logs['loss']:.3f}", lr=f"{logs['learning_rate']:.1e}", tok_s=f"{record['tokens_per_s']:.0f}"
-            )
+            self._bar.set_postfix_str(_short(record))
         elif "eval_loss" in logs:
             record = {"step": step, "validation_loss": logs["eval_loss"]}
             if self._bar.disable:  # no terminal: a line now and then, for whoever reads the output later

@@ -23,7 +23,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Printer
 from trl import SFTConfig, SFTTrainer
 
 from training import adapters, base, checkpoints
-from training.batches import MicroBatch, Plan, chunks
+from training.batches import Plan, by_length, chunks
 from training.errors import RunError
 from training.recipes import Recipe, Stage
 from training.rows import Encoded
@@ -292,17 +292,19 @@ def build(
         report_to="none",
         disable_tqdm=True,
     )
-    parts: list[MicroBatch] = plan.micro_batches
+    by_size = sorted(train, key=lambda row: len(row.ids))[:2]
+    packed = packing_is_exact(model, by_size[0], by_size[-1])
+    lengths = [len(row.ids) for row in train]
+    parts = (plan if packed else by_length(plan, lengths)).micro_batches
     callbacks: list[TrainerCallback] = [monitor] if monitor else []
     if moves_ranks:
         callbacks.append(_MoveRanks())
     elif stage.patience:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=stage.patience))
-    by_length = sorted(train, key=lambda row: len(row.ids))[:2]
     trainer = StageTrainer(
         recipe=recipe,
         validation=validation,
-        collator=Collator(train, _pad(tokenizer), packing_is_exact(model, by_length[0], by_length[-1])),
+        collator=Collator(train, _pad(tokenizer), packed),
         model=model,
         args=config,
         train_dataset=datasets.Dataset.from_dict({"rows": [list(part) for part in parts]}),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.batches import chunks, plan, spread
+from training.batches import by_length, chunks, plan, spread
 from training.errors import RowsError
 
 LENGTHS = st.lists(st.integers(1, 2048), min_size=8, max_size=80)
@@ -32,6 +32,25 @@ def test_the_parts_of_a_step_are_balanced(lengths: list[int], parts: int) -> Non
     sizes = [sum(lengths[row] for row in group) for group in spread(range(len(lengths)), lengths, parts)]
     assert max(sizes) <= sum(lengths) / parts + max(lengths)
     assert max(sizes) - min(sizes) <= max(lengths)
+
+
+@given(LENGTHS, st.sampled_from([1, 2, 4]))
+def test_batches_that_must_be_padded_hold_the_same_rows_in_each_step_with_less_padding(
+    lengths: list[int], parts: int
+) -> None:
+    made = plan(lengths, epochs=1, batch_rows=8, micro_batches=parts, seed=0)
+    grouped = by_length(made, lengths)
+
+    def padded(step: tuple[tuple[int, ...], ...]) -> int:
+        return sum(len(micro) * max(lengths[row] for row in micro) for micro in step)
+
+    for before, after in zip(made.steps, grouped.steps, strict=True):
+        assert sorted(row for micro in before for row in micro) == sorted(row for micro in after for row in micro)
+        assert len(after) == parts
+        assert all(after)
+        in_order = [lengths[row] for micro in after for row in micro]
+        assert in_order == sorted(in_order)
+        assert padded(after) <= max(lengths) * sum(map(len, before))
 
 
 @given(LENGTHS, st.integers(1, 4096))

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,6 +282,27 @@ def test_an_adapter_of_another_base_or_shape_is_refused(
         assert main(*options, "--out=second", "--fresh") == 2
         assert complaint in capsys.readouterr().err
     assert main(*short, "--adapter=first/adapter", "--out=third") == 0
+
+
+def test_the_log_goes_to_trackio_too(workshop: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+    fake = types.ModuleType("trackio")
+    monkeypatch.setattr(fake, "init", lambda **options: sent.append(options), raising=False)
+    monkeypatch.setattr(fake, "log", sent.append, raising=False)
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    assert main(f"--base={tiny_base}", "--set=dolly.max_steps=2", "--track") == 0
+    assert sent[0]["name"] == RECIPE
+    assert sent[0]["config"]["recipe"]["lora_r"] == 16
+    losses = [record["dolly/loss"] for record in sent if "dolly/loss" in record]
+    assert losses == [record["loss"] for record in log_of(workshop / "outputs" / RECIPE) if "loss" in record]
+
+
+def test_tracking_without_trackio_says_how_to_get_it(
+    workshop: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    assert main(f"--base={tiny_base}", "--track") == 2
+    assert "pip install trackio==" in capsys.readouterr().err
 
 
 def test_an_adapter_that_would_train_the_base_is_refused(model: Any, tmp_path: Path) -> None:
