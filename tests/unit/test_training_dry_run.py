@@ -55,18 +55,18 @@ IMPORTS = "import resource, training.run, training.sft; print(resource.getrusage
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "changes",
-    [["--set=method=lora"], ["--set=method=qlora"], ["--set=method=lora", "--set=gradient_checkpointing=true"]],
-    ids=["lora", "qlora", "checkpointing"],
+    [["--set=method=qlora"], ["--set=method=lora", "--set=gradient_checkpointing=true"]],
+    ids=["qlora", "checkpointing"],
 )
 def test_the_memory_is_within_a_fifth_of_a_real_run(workshop: Path, changes: list[str]) -> None:
     """On the embedded model, and long rows so that activations weigh as they do in earnest."""
     rows = [
-        {**row, "completion": [{"role": "assistant", "content": "gradient descent " * 300}]} for row in sentences(12)
+        {**row, "completion": [{"role": "assistant", "content": "gradient descent " * 300}]} for row in sentences(6)
     ]
-    write_build(workshop / "outputs/data/long", {"train": rows[:8], "validation": rows[8:10], "test": rows[10:]})
+    write_build(workshop / "outputs/data/long", {"train": rows[:4], "validation": rows[4:5], "test": rows[5:]})
     options = [
         "--set=dolly.data=long",
-        "--set=dolly.max_steps=2",
+        "--set=dolly.max_steps=1",
         "--set=max_length=2048",
         "--set=batch_rows=4",
         *changes,
