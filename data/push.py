@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from data import card, files
+from data import card, manifest
 from data.files import DataError
 from data.manifest import NAME, Outcome
 
@@ -26,9 +26,7 @@ def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | Non
     about = made.manifest
     operations = [CommitOperationAdd("README.md", card.text(about).encode())]
     for split in about["splits"].values():
-        path = made.folder / split["file"]
-        if not path.is_file() or files.sha256(path) != split["sha256"]:
-            raise DataError(f"{path}:1: the file is missing, or is not the one of the manifest. Build again.")
+        path = manifest.checked(made.folder, split)
         if split["rows"]:
             operations.append(CommitOperationAdd(f"{about['name']}/{split['file']}", path))
     operations.append(CommitOperationAdd(f"{about['name']}/{NAME}", made.folder / NAME))
