@@ -1,6 +1,6 @@
 """A copy of a small model in a format that llama.cpp computes fast.
 
-llama.cpp's matrix kernels for the older formats Q4_1, Q5_0 and Q5_1 handle one token at a time, so that reading a
+llama.cpp's vector kernels for the older formats Q4_1, Q5_0 and Q5_1 handle one token at a time, so that reading a
 prompt is hardly faster than writing. A small model is limited by arithmetic, not by memory: as Q8_0 it reads prompts
 about twice as fast and writes a fifth faster. The step of Q8_0 is about a thirtieth of the step the weights already
 went through, so the answers stay what they are; tests/unit/test_fastcopy.py measures the difference.
@@ -19,7 +19,9 @@ from iris.engine import llama
 C = llama.library
 log = logging.getLogger(__name__)
 
-SLOW_TYPES = frozenset({C.LLAMA_FTYPE_MOSTLY_Q4_1, C.LLAMA_FTYPE_MOSTLY_Q5_0, C.LLAMA_FTYPE_MOSTLY_Q5_1})
+SLOW_TYPES = {C.LLAMA_FTYPE_MOSTLY_Q4_1, C.LLAMA_FTYPE_MOSTLY_Q5_0, C.LLAMA_FTYPE_MOSTLY_Q5_1}
+if llama.AMX == "works":  # the matrix unit multiplies Q4_1, and faster than Q8_0
+    SLOW_TYPES.remove(C.LLAMA_FTYPE_MOSTLY_Q4_1)
 
 LARGEST = 400 << 20
 """Bytes. A larger file is limited by memory bandwidth, where fewer bits win."""

@@ -8,12 +8,13 @@ Only ``llama_decode`` and the loaders let other threads run meanwhile.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,24 @@ def _remember(level: int, text: bytes, _: object) -> None:
         _log.append(text.decode("utf-8", "replace"))
 
 
+def _amx(system_info: bytes, library: object) -> Literal["none", "works", "crashes"]:
+    """What becomes of a matrix that is handed to the AMX unit of Intel's server processors.
+
+    "crashes": llama.cpp was compiled for AMX, but not with native/amx_tile_config.h.
+    """
+    if b"AMX_INT8 = 1" not in system_info:
+        return "none"
+    return "works" if hasattr(library, "iris_amx_tile_config") else "crashes"
+
+
+AMX = _amx(C.llama_print_system_info(), C.llama_cpp._lib)
+if AMX == "crashes":
+    logging.getLogger(__name__).warning(
+        "this llama.cpp was compiled without Iris's fix for AMX, which is left unused: answers come at about a third "
+        "of the speed. Run `make run` once, which compiles it anew."
+    )
+
+
 _callback = C.llama_log_callback(_remember)  # kept: llama.cpp calls it for as long as the process lives
 C.llama_log_set(_callback, ctypes.c_void_p(0))
 C.llama_backend_init()
@@ -81,6 +100,7 @@ class Model:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         params = C.llama_model_default_params()
+        params.use_extra_bufts = AMX != "crashes"  # weights that are laid out for AMX are multiplied by AMX
         with _log_lock:
             _log.clear()
             self.handle = C.llama_model_load_from_file(os.fsencode(path), params)
