@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-instructions", action="store_true", help="leave “briefly”, “in two sentences” … in")
     parser.add_argument("--processes", type=positive, help="worker processes (default: the CPU quota)")
     parser.add_argument("--card", action="store_true", help="write the counts into data/README.md")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload card and splits to this Hub data set")
+    parser.add_argument(
+        "--push", metavar="OWNER/NAME", type=push.repository, help="upload card and splits to this Hub data set"
+    )
     parser.add_argument("--private", action="store_true", help="make the Hub data set private")
     return parser
 

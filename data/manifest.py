@@ -105,7 +105,7 @@ def checked(folder: Path, split: Mapping[str, Any]) -> Path:
     Raises:
         DataError: it is missing, or is not the one of the manifest.
     """
-    path = folder / split["file"]
+    path: Path = folder / split["file"]
     if not path.is_file() or sha256(path) != split["sha256"]:
         raise DataError(
             f"{path}:1: the file is missing, or is not the one of {NAME} beside it. Put it back, or build anew "
