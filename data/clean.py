@@ -77,7 +77,7 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     for _ in range(20):  # removing one instruction can uncover another
         before = prompt
         # On the whole: the first paragraph may be nothing but the comma that was left behind.
-        prompt = clean_text(_apply(_CUT_START, prompt, counted, fewest=1))
+        prompt = clean_text(_apply(_CUT_START, prompt, counted))
         for number in (0, -1) if "\n" in prompt else (0,):
             paragraphs = _PARAGRAPHS.split(prompt)
             changed = _clean_paragraph(paragraphs[number], counted)
@@ -95,18 +95,18 @@ def _clean_paragraph(text: str, hits: Counter[str]) -> str:
     small = text.lower()
     for rule in RULES:
         if rule is not _CUT_START and rule.may_match(small):
-            changed = _apply(rule, text, hits, fewest=2)
+            changed = _apply(rule, text, hits)
             if changed != text:
                 text, small = changed, changed.lower()
     return text
 
 
-def _apply(rule: Rule, text: str, hits: Counter[str], *, fewest: int) -> str:
-    """The text after a rule, or as it is where the rule would leave fewer words than ``fewest``, or damage."""
+def _apply(rule: Rule, text: str, hits: Counter[str]) -> str:
+    """The text after a rule, or as it is where the rule would leave no prompt that can stand alone."""
     if not rule.pattern.search(text):
         return text
     changed = _capital(text, _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip())
-    if changed == text or not _whole(changed, text, fewest=fewest):
+    if changed == text or not _whole(changed, text, rule):
         return text
     hits[rule.name] += 1
     return changed
@@ -125,13 +125,14 @@ def _capital(before: str, after: str) -> str:
     )
 
 
-def _whole(after: str, before: str, *, fewest: int) -> bool:
-    """Whether a change left a prompt that can stand alone: "Why?" can, "Explain" cannot."""
-    if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else fewest):
+def _whole(after: str, before: str, rule: Rule) -> bool:
+    """Whether a rule left a prompt that can stand alone: "Why?" can, "Explain" cannot."""
+    cut = rule is _CUT_START  # takes no word away, and perhaps a bracket that was opened in what was cut off
+    if len(re.findall(r"\w+", after)) < (1 if cut or after.endswith("?") else 2):
         return False
     if not set(_damages(after)) <= set(_damages(before)):
         return False
-    return all(
+    return cut or all(
         (after.count(left) == after.count(right)) or (before.count(left) != before.count(right))
         for left, right in ("()", "[]", "{}")
     )
