@@ -15,7 +15,7 @@ import pytest
 
 from data import audit, build
 from tests.unit import tiny_course
-from tests.unit.test_data_build import made_up, qa_file, question, read
+from tests.unit.builds import made_up, qa_file, question, read
 
 ROOT = Path(__file__).parents[2]
 EXAM = ROOT.parent / "shared" / "data" / "id2223" / "id2223_exam_prep_full.jsonl"

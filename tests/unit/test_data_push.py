@@ -22,7 +22,7 @@ from data import push as upload
 from data.files import DataError
 from iris import courses
 from tests.unit import tiny_course
-from tests.unit.test_data_build import made_up, manifest, qa_file
+from tests.unit.builds import made_up, manifest, qa_file
 
 ROOT = Path(__file__).parents[2]
 OURS = ROOT / "data" / "courses"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from iris import courses
-from tests.unit.test_data_build import manifest, parts
+from tests.unit.builds import manifest, parts
 
 ROOT = Path(__file__).parents[2]
 
