@@ -42,7 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_measure(options.one, model, users[0], options.tokens, options.threads)))
         return 0
 
-    names = ["iris", "iris, same file", "plain", *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else [])]
+    from iris.engine.fastcopy import needs_copy
+
+    names = [
+        "iris",
+        *(["iris, same file"] if needs_copy(model) else []),
+        "plain",
+        *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else []),
+    ]
     results: dict[str, Any] = {
         "model": model.name,
         "date": date.today().isoformat(),
@@ -82,6 +89,10 @@ def _measure(name: str, model: Path, students: int, tokens: int, threads: int) -
     from benchmarks import backends, classroom
 
     sys.setswitchinterval(0.001)  # as Iris serves
+    if name == "copied":
+        from iris.engine.fastcopy import needs_copy
+
+        return {"copied": needs_copy(model)}
     if name == "decode":
         return backends.decode_pace(model, students, threads, tokens)
     chat = backends.BACKENDS[name](model, students, threads)

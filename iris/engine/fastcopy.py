@@ -27,12 +27,17 @@ LARGEST = 400 << 20
 """Bytes. A larger file is limited by memory bandwidth, where fewer bits win."""
 
 
+def needs_copy(path: Path) -> bool:
+    """Whether a copy of this GGUF would be faster on this processor."""
+    return path.stat().st_size <= LARGEST and _file_type(path) in SLOW_TYPES
+
+
 def fast_copy(path: Path, folder: Path, *, threads: int) -> Path:
     """The path of a Q8_0 copy in ``folder``, made on first use; ``path`` itself where a copy brings nothing.
 
     A failure to make one (a full disk, say) is logged and costs only speed.
     """
-    if path.stat().st_size > LARGEST or _file_type(path) not in SLOW_TYPES:
+    if not needs_copy(path):
         return path
     about = path.stat()
     copy = folder / f"{path.stem}-{about.st_size:x}-{about.st_mtime_ns:x}-q8_0.gguf"
