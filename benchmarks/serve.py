@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_measure(options.one, model, users[0], options.tokens, options.threads)))
         return 0
 
-    from iris.engine.fastcopy import needs_copy
-
+    # Asked in a process of its own, too: loading llama.cpp sets OpenMP up as Iris wants it, and peers would inherit that.
+    copied = _apart("copied", model, 1, options)["copied"]
     names = [
         "iris",
-        *(["iris, same file"] if needs_copy(model) else []),
+        *(["iris, same file"] if copied else []),
         "plain",
         *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else []),
     ]
