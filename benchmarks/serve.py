@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_measure(options.one, model, users[0], options.tokens, options.threads)))
         return 0
 
-    # Asked in a process of its own, too: loading llama.cpp sets OpenMP up as Iris wants it, and peers would inherit that.
+    # Asked in a process of its own, too: loading llama.cpp sets OpenMP up for Iris, and peers would inherit that.
     copied = _apart("copied", model, 1, options)["copied"]
     names = [
         "iris",
