@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {
         "model": model.name,
         "date": date.today().isoformat(),
-        "machine": f"{_processor()}, {options.threads} threads",
+        "machine": f"{processor()}, {options.threads} threads",
         "tokens": options.tokens,
         "rounds": options.rounds,
         "classes": {},
@@ -135,7 +135,7 @@ def _table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -11,6 +11,7 @@ import pytest
 from iris.engine.batch import LocalEngine
 from tests.conftest import THREADS
 from tests.unit.engines import MakeEngine, Reference, Steps, check_books
+from tests.unit.tiny_training import make_base, tiny_builds
 
 
 @pytest.fixture
@@ -40,3 +41,28 @@ def reference(gguf: Path) -> Iterator[Reference]:
     plain = Reference(str(gguf))
     yield plain
     plain.llama.close()
+
+
+@pytest.fixture(scope="session")
+def smol_tokenizer(gguf: Path) -> Any:
+    """The embedded model's tokenizer, with a padding token of its own as training gives it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.pad_token = tokenizer.unk_token
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_base(smol_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers."""
+    return make_base(tmp_path_factory.mktemp("tiny-base"), smol_tokenizer)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to train in, with data in outputs/data; the working directory of the test."""
+    tiny_builds(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path

@@ -55,7 +55,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training": ("data", "iris.prompts", "iris.catalog"),
     "export": ("training.recipes", "iris.catalog"),
     "evaluation": ("iris.engine", "iris.prompts", "data"),
-    "benchmarks": ("iris",),
+    "benchmarks": ("iris", "training"),
     "spaces": ("iris",),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
 }

@@ -1,0 +1,1 @@
+"""Fine-tuning: recipes, one training loop, and the folder a run leaves behind."""
