@@ -1,1 +1,1 @@
-"""Export: a base model and an adapter become one GGUF, tensor by tensor, and the result is proven against the original."""
+"""Export: base and adapter become one GGUF, tensor by tensor, and the result is proven against the original."""

@@ -44,7 +44,9 @@ def write(path: Path, base: Base, adapter: Adapter, metadata: dict[str, Field]) 
     for name, delta in deltas.items():
         b = delta.b * np.float32(delta.scaling * delta.rank / alpha)
         if max(np.abs(delta.a).max(), np.abs(b).max()) > largest:
-            raise UnsupportedError(f"The adapter's values for {delta.module} do not fit into F16. The training diverged.")
+            raise UnsupportedError(
+                f"The adapter's values for {delta.module} do not fit into F16. The training diverged."
+            )
         writer.add_tensor(f"{name}.lora_a", delta.a.astype(np.float16))
         writer.add_tensor(f"{name}.lora_b", b.astype(np.float16))
     try:

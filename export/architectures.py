@@ -109,7 +109,9 @@ def _llama(config: Config) -> dict[str, Value]:
 def _llama_check(config: Config) -> None:
     kind = rope(config)["rope_type"]
     if kind not in ("default", "linear", "llama3"):
-        raise UnsupportedError(f"Rotary scaling of type {kind!r} is not exported for Llama; default, linear, llama3 are.")
+        raise UnsupportedError(
+            f"Rotary scaling of type {kind!r} is not exported for Llama; default, linear, llama3 are."
+        )
     _only(config, "hidden_act", "silu")
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key):

@@ -1,4 +1,4 @@
-"""The base model, a Hugging Face folder or a GGUF, as tensors in llama.cpp's names and order, with the adapter added."""
+"""The base model, a Hugging Face folder or a GGUF, as tensors in llama.cpp's names and order, plus the adapter."""
 
 from __future__ import annotations
 
@@ -176,7 +176,9 @@ def _check_complete(folder: Path, weights: list[Weight], layers: int, config: di
     wanted += [f"blk.{layer}.{part}" for layer in range(layers) for part in first or ["attn_norm.weight"]]
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise SourceError(f"{folder}: the weights are incomplete, {missing[0]} and {len(missing) - 1} others are missing.")
+        raise SourceError(
+            f"{folder}: the weights are incomplete, {missing[0]} and {len(missing) - 1} others are missing."
+        )
     rows, width = found["token_embd.weight"]
     if rows != config["vocab_size"] or width != config["hidden_size"]:
         raise SourceError(
@@ -205,7 +207,9 @@ def _of_gguf(path: Path) -> Base:
             item = int(entry.types[-1]) if len(entry.types) > 1 else None
             metadata[key] = Field(entry.contents(), int(entry.types[0]), item)
     if "split.count" in metadata and metadata["split.count"].value > 1:
-        raise UnsupportedError(f"{path.name} is one of several parts. Join them with llama.cpp's llama-gguf-split first.")
+        raise UnsupportedError(
+            f"{path.name} is one of several parts. Join them with llama.cpp's llama-gguf-split first."
+        )
     tokens = metadata.get("tokenizer.ggml.tokens")
     weights = [_of_tensor(tensor, path) for tensor in reader.tensors]
     shapes = {weight.name: weight.shape for weight in weights}
@@ -227,7 +231,9 @@ def _of_tensor(tensor: Any, path: Path) -> Weight:
 
     shape = tuple(int(size) for size in reversed(tensor.shape))
     if tensor.tensor_type.name not in ("F32", "F16", "BF16") and not hasattr(gguf.quants, tensor.tensor_type.name):
-        raise UnsupportedError(f"{path.name}: {tensor.name} is of type {tensor.tensor_type.name}, which cannot be read.")
+        raise UnsupportedError(
+            f"{path.name}: {tensor.name} is of type {tensor.tensor_type.name}, which cannot be read."
+        )
 
     def read(start: int, stop: int) -> Floats:
         rows = tensor.data[start:stop]

@@ -104,9 +104,7 @@ def check(path: Path, found: Mapping[str, Any], against: str = "") -> list[Findi
     source = sources.find(target)
     findings.append(_same("base revision", found.get("iris.base.revision"), source.base_revision))
     if source.adapter:
-        findings.append(
-            _same("adapter", found.get("iris.adapter.sha256"), outputs.sha256(source.adapter / WEIGHTS))
-        )
+        findings.append(_same("adapter", found.get("iris.adapter.sha256"), outputs.sha256(source.adapter / WEIGHTS)))
     if source.run:
         recipe = json.loads(found.get("iris.recipe", "{}"))
         findings.append(_same("recipe", json.dumps(recipe), json.dumps(source.run.get("recipe", {}))))

@@ -19,7 +19,7 @@ BLOCK = 4 << 20
 """Numbers converted at a time: 16 MB as float32."""
 
 _FILE_TYPE = {"F16": 1, "BF16": 32}  # llama.cpp's LLAMA_FTYPE_MOSTLY_*
-_HEADER = 64 << 20  # bytes that a vocabulary and the tensors' entries take at most, for the estimate
+HEADER = 64 << 20  # bytes that a vocabulary and the tensors' entries take at most, for the estimates of sizes
 
 Advance = Callable[[int], None]
 """Called with the number of bytes written since the last call."""
@@ -32,7 +32,7 @@ def kind_of(weight: Weight, kind: str) -> str:
 
 def size_of(weights: list[Weight], kind: str) -> int:
     """Bytes of the file that ``write`` makes, at most."""
-    return _HEADER + sum(math.prod(w.shape) * (4 if kind_of(w, kind) == "F32" else 2) for w in weights)
+    return HEADER + sum(math.prod(w.shape) * (4 if kind_of(w, kind) == "F32" else 2) for w in weights)
 
 
 def write(
@@ -63,9 +63,7 @@ def write(
     for weight in weights:
         stored = kind_of(weight, kind)
         size = math.prod(weight.shape) * (4 if stored == "F32" else 2)
-        writer.add_tensor_info(
-            weight.name, weight.shape, np.dtype(np.float32), size, gguf.GGMLQuantizationType[stored]
-        )
+        writer.add_tensor_info(weight.name, weight.shape, np.dtype(np.float32), size, gguf.GGMLQuantizationType[stored])
     try:
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()
@@ -116,7 +114,9 @@ class _Stream:
         rows = self._weight.read(start, stop)
         largest = np.abs(rows).max(initial=0.0)
         if not np.isfinite(largest):
-            raise SourceError(f"{self._weight.name} holds values that are not finite: the base or the adapter is broken.")
+            raise SourceError(
+                f"{self._weight.name} holds values that are not finite: the base or the adapter is broken."
+            )
         if self._kind == "F32":
             return rows
         if self._kind == "BF16":

@@ -29,10 +29,19 @@ WITHOUT_IMPORTANCE = frozenset({"Q8_0"})
 """Kinds that round every weight alike, whatever its importance."""
 
 LARGEST_BUFFER = 64 << 20
-"""Bytes of tensor rows that llama.cpp holds at a time. Its default, 8 GiB, holds whole tensors: 1 GB for an embedding."""
+"""Bytes of tensor rows that llama.cpp holds at a time. Its default holds whole tensors: 1 GB for an embedding."""
 
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\]")
-_BITS = {"Q2_K": 3.4, "Q3_K_S": 3.7, "Q3_K_M": 4.1, "Q3_K_L": 4.5, "Q4_0": 4.8, "IQ4_NL": 4.8, "IQ4_XS": 4.6, "Q8_0": 8.6}
+_BITS = {
+    "Q2_K": 3.4,
+    "Q3_K_S": 3.7,
+    "Q3_K_M": 4.1,
+    "Q3_K_L": 4.5,
+    "Q4_0": 4.8,
+    "IQ4_NL": 4.8,
+    "IQ4_XS": 4.6,
+    "Q8_0": 8.6,
+}
 
 Importance = Mapping[str, npt.NDArray[np.float32]]
 """The mean square of each input of a matrix, by tensor name."""
@@ -90,7 +99,9 @@ def quantize(
         while work.is_alive():
             work.join(0.2)
     if result != [0]:
-        reason = next((line for line in reversed(lines) if "fail" in line or "error" in line.lower()), "no reason given")
+        reason = next(
+            (line for line in reversed(lines) if "fail" in line or "error" in line.lower()), "no reason given"
+        )
         raise OutputError(f"llama.cpp could not quantize to {kind}: {reason}. Is there enough room on the disk?")
 
 
@@ -98,11 +109,10 @@ def quantize(
 def _listening(hear: Callable[[str], None]) -> Iterator[None]:
     """Give llama.cpp's log to ``hear`` meanwhile."""
 
-    @C.llama_log_callback
-    def callback(level: int, text: bytes, _: object) -> None:
+    def heard(level: int, text: bytes, _: object) -> None:
         hear(text.decode("utf-8", "replace"))
 
-    with llama.log_to(callback):
+    with llama.log_to(C.llama_log_callback(heard)):
         yield
 
 

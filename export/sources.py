@@ -23,8 +23,8 @@ _WANTED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
 class Source:
     """What is exported. ``run`` is the content of run.json, empty where there is none.
 
-    ``base`` is a folder or a GGUF; ``base_id`` names it without saying where this machine keeps it; ``base_revision`` is
-    a Hub commit or a sha256; ``folder`` is where the results go unless told otherwise.
+    ``base`` is a folder or a GGUF; ``base_id`` names it without saying where this machine keeps it; ``base_revision``
+    is a Hub commit or a sha256; ``folder`` is where the results go unless told otherwise.
     """
 
     name: str
@@ -67,7 +67,9 @@ def find(target: str, base: str = "") -> Source:
         folder, revision = _download(target)
         name = target.partition("@")[0]
         return Source(name.split("/")[1], folder, name, revision, "", None, Path("outputs") / name.split("/")[1])
-    raise SourceError(f"There is no {target}. Give the folder of a run, an adapter or a model, or owner/name on the Hub.")
+    raise SourceError(
+        f"There is no {target}. Give the folder of a run, an adapter or a model, or owner/name on the Hub."
+    )
 
 
 def _plain(path: Path, name: str, folder: Path, run: Mapping[str, Any] | None = None) -> Source:
@@ -96,8 +98,8 @@ def _adapted(path: Path, base: str, run: Mapping[str, Any], target: str) -> Sour
     same = not base or base == named or named == f"catalog:{base}"
     if same and revision.startswith("sha256:") and at.startswith("sha256:") and revision != at and found.is_file():
         raise SourceError(
-            f"{path} was trained on {named} with {revision[:19]}…, and the file there now has {at[:19]}…: it is another "
-            "base. Give the right one with --base."
+            f"{path} was trained on {named} with {revision[:19]}…, and the file there now has {at[:19]}…: another base. "
+            "Give the right one with --base."
         )
     identity = run.get("base", {})
     folder = path.parent if path.name == "adapter" else path

@@ -12,6 +12,7 @@ only then gets its name and a .sha256.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from export import adapter as adapters
-from export import adapter_file, base, hf_folder, importance, lineage, model_file, outputs, quantized, sources
+from export import adapter_file, base, hf_folder, importance, lineage, model_file, outputs, quantized, sources, texts
 from export.adapter import Adapter
 from export.base import Base, Field, Weight
 from export.errors import ExportError
@@ -107,23 +108,14 @@ def _models(
 ) -> int:
     kind = "BF16" if options.bf16 else "F16"
     numbers = base.parameters(weights)
-    plain = [k for k in kinds if options.imatrix and k not in quantized.WITHOUT_IMPORTANCE]
+    weighed = [k for k in kinds if options.imatrix and k not in quantized.WITHOUT_IMPORTANCE]
+    plain = [] if options.no_verify else weighed  # the same without imatrix, to prove that it is not worse
     size = model_file.size_of(weights, kind)
     with Staging(folder, size + sum(quantized.size_of(numbers, k) for k in [*kinds, *plain])) as staging:
         full = _file(source, kind)
-        with tqdm(total=size, unit="B", unit_scale=True, desc=full, disable=None) as bar:
-            model_file.write(
-                staging.path(full),
-                opened.architecture,
-                metadata,
-                weights,
-                kind=kind,
-                threads=options.threads,
-                advance=bar.update,
-            )
+        _write(options, staging, full, opened, weights, metadata, kind)
         opened.close()
-        weights.clear()
-        matrix = _importance(options, source, staging.path(full)) if plain else None
+        matrix = _importance(options, source, staging, full, weights) if weighed else None
         files = {full: kind}
         for wanted in kinds:
             name = _file(source, wanted)
@@ -135,6 +127,108 @@ def _models(
         kept = [name for name in files if name != full or options.f16 or options.bf16]
         failed = set() if options.no_verify else _gate(options, staging, list(files), source)
         return _finish(staging, kept, failed)
+
+
+def _importance(
+    options: argparse.Namespace, source: Source, staging: Staging, full: str, weights: list[Weight]
+) -> quantized.Importance:
+    if options.imatrix != "auto":
+        return importance.read(Path(options.imatrix), [(w.name, w.shape[-1]) for w in weights])
+    folder = texts.folder_of(source.run, options.data)
+    rows = texts.rows(folder, "train")
+    rows = texts.spread(rows, max(1, importance.TOKENS // 64))
+    with tqdm(total=importance.TOKENS, unit="token", desc="imatrix", disable=None) as bar:
+        matrix = importance.collect(staging.path(full), rows, threads=options.threads, step=bar.update)
+    name = f"{source.name}_imatrix.gguf"
+    importance.write(staging.path(name), matrix, f"{folder.name}, train split")
+    print(f"{staging.accept(name)}  {staging.final / name}")
+    return matrix
+
+
+def _gate(
+    options: argparse.Namespace, staging: Staging, names: list[str], source: Source, adapter: str = ""
+) -> set[str]:
+    """Run verify.py, in a process of its own, so that torch's memory is not there while this one works.
+
+    Of each pair with and without imatrix the one nearer to the original keeps the name. Returns those that failed.
+    """
+    report = f"{source.name}{'_adapter' if adapter else ''}.report.json"
+    command = [sys.executable, str(Path(__file__).with_name("verify.py")), *(str(staging.path(name)) for name in names)]
+    command += ["--against", options.source, "--report", str(staging.path(report)), "--threads", str(options.threads)]
+    command += ["--base", options.base] if options.base else []
+    command += ["--data", str(options.data)] if options.data else []
+    command += ["--adapter", str(staging.path(adapter))] if adapter else []
+    done = subprocess.run(command, check=False)
+    if done.returncode not in (0, 1):
+        raise ExportError("The gate could not be run, so nothing is kept. (--no-verify exports without it.)")
+    about = json.loads(staging.path(report).read_text(encoding="utf-8"))
+    found = {entry["file"]: entry for entry in about["files"]}
+    for name in [name for name in names if _without(name) in found]:
+        if found[_without(name)]["distance"]["kl"] < found[name]["distance"]["kl"]:
+            print(f"{name}: the imatrix did not help, so the file without it is kept.")
+            os.replace(staging.path(_without(name)), staging.path(name))
+            found[name] = found[_without(name)]
+    staging.accept(report)
+    if adapter:
+        return {adapter} if done.returncode else set()
+    return {name for name, entry in found.items() if not entry["passed"]}
+
+
+def _adapter_only(options: argparse.Namespace, folder: Path, source: Source, opened: Base, adapter: Adapter) -> int:
+    name = f"{source.name}_adapter_f16.gguf"
+    size = sum(2 * (delta.a.size + delta.b.size) for delta in adapter.deltas.values())
+    with Staging(folder, size + (0 if source.base.is_file() else model_file.size_of(opened.weights, "F16"))) as staging:
+        adapter_file.write(staging.path(name), opened, adapter, lineage.entries(source, adapter))
+        failed: set[str] = set()
+        if not options.no_verify:
+            under = "base_f16.gguf"
+            if source.base.is_file():
+                staging.path(under).symlink_to(source.base.resolve())
+            else:
+                _write(options, staging, under, opened, opened.weights, opened.metadata, "F16")
+            failed = _gate(options, staging, [under], source, name)
+        return _finish(staging, [name], failed)
+
+
+def _hf(folder: Path, source: Source, adapter: Adapter | None, numbers: int) -> None:
+    """The merged Hugging Face folder, which appears when it is complete."""
+    if folder.exists():
+        raise ExportError(f"{folder} exists already. Name a new folder with --hf.")
+    with (
+        Staging(folder.parent, 4 * numbers) as staging,
+        tqdm(unit="B", unit_scale=True, desc=folder.name, disable=None) as bar,
+    ):
+        beside = staging.path(folder.name)
+        beside.mkdir()
+        hf_folder.write(beside, source.base, adapter, bar.update)
+        for path in sorted(beside.glob("*.safetensors")):
+            digest = outputs.sha256(path)
+            path.with_name(f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+            print(f"{digest}  {folder / path.name}")
+        os.replace(beside, folder)
+
+
+def _write(
+    options: argparse.Namespace,
+    staging: Staging,
+    name: str,
+    opened: Base,
+    weights: list[Weight],
+    metadata: dict[str, Field],
+    kind: str,
+) -> None:
+    """Write the file that is not quantized, with a progress bar."""
+    total = model_file.size_of(weights, kind) - model_file.HEADER
+    with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+        model_file.write(
+            staging.path(name),
+            opened.architecture,
+            metadata,
+            weights,
+            kind=kind,
+            threads=options.threads,
+            advance=bar.update,
+        )
 
 
 def _finish(staging: Staging, names: list[str], failed: set[str]) -> int:

@@ -22,7 +22,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 # The regular expression of Llama 3's pre-tokenizer; that of GPT-2 is inside ByteLevel.
 _LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _PROBE = "iris-answer"
 
@@ -47,15 +48,17 @@ def read(folder: Path, config: Config, rows: int) -> Vocabulary:
     settings = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     model = about["model"]
     if model.get("type") != "BPE":
-        raise UnsupportedError(f"{folder} has a {model.get('type')} tokenizer; only BPE (and SentencePiece's) is known.")
+        raise UnsupportedError(
+            f"{folder} has a {model.get('type')} tokenizer; only BPE (and SentencePiece's) is known."
+        )
     added = {int(token["id"]): token for token in about.get("added_tokens") or ()}
     spelled = {int(number): str(text) for text, number in model["vocab"].items()}
     spelled |= {number: str(token["content"]) for number, token in added.items()}
     count = max(spelled) + 1
     if count > rows:
         raise SourceError(
-            f"{folder}: the tokenizer has {count:,} tokens, and the embedding {rows:,} rows. They are of two models, or "
-            "the tokenizer was extended without resizing the embedding."
+            f"{folder}: the tokenizer has {count:,} tokens, and the embedding {rows:,} rows. They are of two models, "
+            "or the tokenizer was extended without resizing the embedding."
         )
     tokens = [spelled.get(number, f"[PAD{number}]") for number in range(rows)]
     template = _template(folder, settings)
@@ -153,8 +156,8 @@ def _pre_tokenizer(about: dict[str, Any], folder: Path) -> str:
         if kinds == ["ByteLevel"] and steps[0].get("use_regex", True) and not ignore_merges:
             return "gpt-2"
     raise UnsupportedError(
-        f"{folder}: the tokenizer cuts texts by rules ({', '.join(map(str, kinds))}) that are none of those of Llama 3, "
-        "SmolLM2 or GPT-2, so llama.cpp would make other tokens of them."
+        f"{folder}: the tokenizer cuts texts by rules ({', '.join(map(str, kinds))}) that are none of those of Llama "
+        "3, SmolLM2 or GPT-2, so llama.cpp would make other tokens of them."
     )
 
 
@@ -190,8 +193,8 @@ def _spelling(token: Any, number: Any, spelled: dict[int, str]) -> str | None:
     if isinstance(token, dict):
         token = token.get("content")
     if token is None and isinstance(number, int):
-        token = spelled.get(number)
-    return token
+        return spelled.get(number)
+    return None if token is None else str(token)
 
 
 def _json(path: Path) -> dict[str, Any]:
