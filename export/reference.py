@@ -48,8 +48,12 @@ class Reference:
         return bool(self._tokenizer.chat_template)
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation through the original's template, up to where the answer begins."""
-        return self._templated(messages, tokenize=True)  # type: ignore[no-any-return]
+        """Token ids of a conversation through the original's template, up to where the answer begins.
+
+        With one BOS in front if the tokenizer puts one before texts, whether or not the template prints it.
+        """
+        ids = list(self._templated(messages, tokenize=True))
+        return [self.bos, *ids] if self.adds_bos and ids[:1] != [self.bos] else ids
 
     def end_of_turn(self) -> list[int]:
         """The special tokens that follow an answer in a conversation, up to the next text."""

@@ -98,7 +98,7 @@ def _adapted(path: Path, base: str, run: Mapping[str, Any], target: str) -> Sour
     same = not base or base == named or named == f"catalog:{base}"
     if same and revision.startswith("sha256:") and at.startswith("sha256:") and revision != at and found.is_file():
         raise SourceError(
-            f"{path} was trained on {named} with {revision[:19]}…, and the file there now has {at[:19]}…: another base. "
+            f"{path} was trained on {named} with {revision[:19]}…, and the file there has {at[:19]}…: another base. "
             "Give the right one with --base."
         )
     identity = run.get("base", {})

@@ -73,6 +73,8 @@ def _run(options: argparse.Namespace) -> int:
     adapter = adapters.read(source.adapter) if source.adapter else None
     if options.adapter_only and adapter is None:
         raise ExportError(f"{options.source} is no adapter, so --adapter-only has nothing to write.")
+    if not options.no_verify:
+        texts.folder_of(source.run, options.data)  # before the work, not after it
     opened = base.open_base(source.base)
     try:
         weights = opened.merged(adapter)
@@ -168,6 +170,7 @@ def _gate(
             print(f"{name}: the imatrix did not help, so the file without it is kept.")
             os.replace(staging.path(_without(name)), staging.path(name))
             found[name] = found[_without(name)]
+        staging.path(_without(name)).unlink(missing_ok=True)
     staging.accept(report)
     if adapter:
         return {adapter} if done.returncode else set()
