@@ -203,7 +203,7 @@ def _of_gguf(path: Path) -> Base:
     reader: Any = gguf.GGUFReader(path)
     metadata = {}
     for key, entry in reader.fields.items():
-        if not key.startswith("GGUF."):
+        if not key.startswith(("GGUF.", "quantize.")):
             item = int(entry.types[-1]) if len(entry.types) > 1 else None
             metadata[key] = Field(entry.contents(), int(entry.types[0]), item)
     if "split.count" in metadata and metadata["split.count"].value > 1:

@@ -18,6 +18,8 @@ from export.errors import OutputError, SourceError
 BLOCK = 4 << 20
 """Numbers converted at a time: 16 MB as float32."""
 
+# What the writer sets itself, and what a base that is a GGUF says of its own quantization.
+_OWN = {"general.architecture", "general.file_type", "general.quantization_version"}
 _FILE_TYPE = {"F16": 1, "BF16": 32}  # llama.cpp's LLAMA_FTYPE_MOSTLY_*
 HEADER = 64 << 20  # bytes that a vocabulary and the tensors' entries take at most, for the estimates of sizes
 
@@ -55,7 +57,7 @@ def write(
 
     writer: Any = gguf.GGUFWriter(None, architecture)
     for key, entry in metadata.items():
-        if key != "general.architecture":
+        if key not in _OWN:
             writer.add_key_value(
                 key, entry.value, gguf.GGUFValueType(entry.kind), entry.item and gguf.GGUFValueType(entry.item)
             )

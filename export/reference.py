@@ -23,11 +23,9 @@ class Reference:
     """
 
     def __init__(self, source: Source) -> None:
-        import torch
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        torch.set_grad_enabled(False)
         try:
             self._tokenizer = _tokenizer(source.base)
             self._model = _model(source)
@@ -94,7 +92,8 @@ class Reference:
         """What the model expects after each token, shape (tokens, vocabulary)."""
         import torch
 
-        logits: Floats = self._model(torch.tensor([list(ids)])).logits[0].float().numpy()
+        with torch.inference_mode():
+            logits = self._model(torch.tensor([list(ids)])).logits[0].float().numpy()
         return np.asarray(logits, np.float32)
 
 

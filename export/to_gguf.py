@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from iris.errors import IrisError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the process's exit status: 0, 1 when the gate failed, 2 for an error."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be stopped politely is to be stopped cleanly
     try:
         return _run(options)
     except IrisError as error:
@@ -155,7 +157,13 @@ def _gate(
     Of each pair with and without imatrix the one nearer to the original keeps the name. Returns those that failed.
     """
     report = f"{source.name}{'_adapter' if adapter else ''}.report.json"
-    command = [sys.executable, str(Path(__file__).with_name("verify.py")), *(str(staging.path(name)) for name in names)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::FutureWarning",
+        str(Path(__file__).with_name("verify.py")),
+        *(str(staging.path(name)) for name in names),
+    ]
     command += ["--against", options.source, "--report", str(staging.path(report)), "--threads", str(options.threads)]
     command += ["--base", options.base] if options.base else []
     command += ["--data", str(options.data)] if options.data else []
