@@ -52,7 +52,7 @@ class Comparison:
             self._some(
                 reference[start : start + step, :width].astype(np.float64),
                 logits[start : start + step, :width].astype(np.float64),
-                np.asarray(ids[start + 1 : start + step + 1]),
+                np.asarray(ids[start + 1 : start + step + 1], np.int64),
             )
 
     def _some(self, p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], following: npt.NDArray[np.int64]) -> None:

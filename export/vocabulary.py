@@ -21,7 +21,7 @@ from iris.errors import IrisError
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 # The regular expression of Llama 3's pre-tokenizer; that of GPT-2 is inside ByteLevel.
-_LLAMA3 = (
+LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -149,7 +149,7 @@ def _pre_tokenizer(about: dict[str, Any], folder: Path) -> str:
     kinds = [step.get("type") for step in steps]
     ignore_merges = bool(about["model"].get("ignore_merges"))
     if about.get("normalizer") is None and not any(step.get("add_prefix_space") for step in steps):
-        if kinds == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") == _LLAMA3 and ignore_merges:
+        if kinds == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") == LLAMA3 and ignore_merges:
             return "llama-bpe"
         if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
             return "smollm"
