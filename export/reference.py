@@ -51,7 +51,8 @@ class Reference:
         With one BOS in front if the tokenizer puts one before texts, whether or not the template prints it.
         """
         ids = list(self._templated(messages, tokenize=True))
-        return [self.bos, *ids] if self.adds_bos and ids[:1] != [self.bos] else ids
+        first = [self.bos] if self.adds_bos and self.bos is not None else []
+        return ids if ids[: len(first)] == first else first + ids
 
     def end_of_turn(self) -> list[int]:
         """The special tokens that follow an answer in a conversation, up to the next text."""

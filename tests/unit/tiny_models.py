@@ -176,8 +176,10 @@ def _sentencepiece(kind: str, folder: Path) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     gemma = kind == "gemma2"
-    order = {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3} if gemma else {"unk_id": 0, "bos_id": 1, "eos_id": 2}
-    pieces = {"pad_piece": "<pad>", "eos_piece": "<eos>", "bos_piece": "<bos>"} if gemma else {}
+    order: dict[str, Any] = (
+        {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3} if gemma else {"unk_id": 0, "bos_id": 1, "eos_id": 2}
+    )
+    pieces: dict[str, Any] = {"pad_piece": "<pad>", "eos_piece": "<eos>", "bos_piece": "<bos>"} if gemma else {}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=corpus(),
         model_prefix=str(folder / "tokenizer"),
