@@ -103,7 +103,9 @@ def _adapted(path: Path, base: str, run: Mapping[str, Any], target: str) -> Sour
         )
     identity = run.get("base", {})
     folder = path.parent if path.name == "adapter" else path
-    base_id = named if same else (found.name if found.exists() and not base.startswith("catalog:") else base)
+    base_id = str(identity.get("source") or wanted) if same else wanted
+    if Path(base_id).exists():
+        base_id = Path(base_id).resolve().name  # where this machine keeps it is nobody's business
     licence = str(identity.get("licence") or "") if same else ""
     return Source(_name(path, run), found, base_id, at, licence, path, folder, run)
 

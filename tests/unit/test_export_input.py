@@ -51,7 +51,7 @@ def test_an_adapter_of_another_base(tiny: Tiny, adapter: MakeAdapter, commands: 
     # Of the same architecture, but wider.
     wide = tiny_models.build("llama3", tmp_path / "wide", hidden_size=512, num_attention_heads=8)
     err = refused(commands, out, adapter("llama3"), "--base", wide)
-    assert re.search(r"llama3-lora belongs to another base: it changes \S+, of shape \(\d+, 256\), which is", err)
+    assert re.search(r"llama3-lora belongs to another base: it changes \S+, of shape \([^)]*\), which is", err)
 
 
 def test_an_adapter_of_another_revision_of_the_embedded_model(
