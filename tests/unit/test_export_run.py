@@ -51,11 +51,16 @@ def test_files_are_named_after_the_recipe_and_pass_the_gate(run: Path, rows: Pat
     distances = {file["file"]: file["distance"]["kl"] for file in report["files"]}
     # F16 is always held against the original, also when it is not kept; the file without imatrix is there to compare.
     assert distances.keys() == {f"{name}{end}.gguf" for end in ("_f16", "_q8_0", "_q4_k_m", "_q4_k_m.plain")}
-    # The matrix that was collected can be given again, and is used: the file says so.
+    # The matrix that was collected can be given again, and makes the same file; without one it is another.
     matrix = run / f"gguf/{name}_imatrix.gguf"
     again = ["--quantize", "Q4_K_M", "--imatrix", str(matrix), "--no-verify", "--out", str(run / "again")]
     assert export(run, rows, *again) == 0
-    assert "quantize.imatrix.entries_count" in lineage.read(run / f"again/{name}_q4_k_m.gguf")
+    assert export(run, rows, "--quantize", "Q4_K_M", "--no-verify", "--out", str(run / "plain")) == 0
+    first, second, plain = (
+        (run / folder / f"{name}_q4_k_m.gguf").read_bytes() for folder in ("gguf", "again", "plain")
+    )
+    assert first == second
+    assert (first == plain) == (distances[f"{name}_q4_k_m.gguf"] > distances[f"{name}_q4_k_m.plain.gguf"])
 
 
 def test_a_file_that_fails_the_gate_does_not_get_its_name(
