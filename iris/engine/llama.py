@@ -7,12 +7,13 @@ Only ``llama_decode`` and the loaders let other threads run meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,6 +86,16 @@ if AMX == "crashes":
 _callback = C.llama_log_callback(_remember)  # kept: llama.cpp calls it for as long as the process lives
 C.llama_log_set(_callback, ctypes.c_void_p(0))
 C.llama_backend_init()
+
+
+@contextlib.contextmanager
+def log_to(callback: Any) -> Iterator[None]:
+    """Let ``callback``, a ``llama_log_callback``, hear llama.cpp's log meanwhile, for the whole process."""
+    C.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        yield
+    finally:
+        C.llama_log_set(_callback, ctypes.c_void_p(0))
 
 
 class Model:

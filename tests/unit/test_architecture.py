@@ -53,9 +53,10 @@ UI: tuple[tuple[str, ...], ...] = (
 ARROWS: dict[str, tuple[str, ...]] = {
     "data": ("iris.courses", "iris.course_folder", "iris.engine"),
     "training": ("data", "iris.prompts", "iris.catalog"),
-    "export": ("training.recipes", "iris.catalog"),
+    # The engine's wrapper loads what was exported, and its template code says what will be served.
+    "export": ("training.recipes", "iris.catalog", "iris.engine", "iris.gguf_file"),
     "evaluation": ("iris.engine", "iris.prompts", "data"),
-    "benchmarks": ("iris", "training"),
+    "benchmarks": ("iris", "training", "export"),
     "spaces": ("iris",),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
 }
