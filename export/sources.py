@@ -50,6 +50,8 @@ def find(target: str, base: str = "") -> Source:
     if run:
         path = path / str(run.get("output", "adapter"))
     if path.is_file():
+        if base:
+            raise SourceError(f"{path} is a whole model, not an adapter; --base has no meaning for it.")
         return _plain(path, path.stem, path.parent)
     if (path / adapter.CONFIG).is_file():
         return _adapted(path, base, run or _run(path.parent), target)

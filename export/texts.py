@@ -54,7 +54,7 @@ def folder_of(run: Mapping[str, Any], given: Path | None) -> Path:
     folder = given or Path("outputs/data") / (names[-1] if names else DEFAULT_COURSE)
     if not (folder / "test.jsonl").is_file():
         raise SourceError(
-            f"{folder} holds no test.jsonl to compare the models on. Build it (python data/build_course.py "
+            f"{folder} holds no test.jsonl to compare the models on. Build it (python data/build.py --course "
             f"{DEFAULT_COURSE}), or name a folder of splits with --data."
         )
     return folder

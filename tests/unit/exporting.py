@@ -44,7 +44,7 @@ class Commands:
         self._capsys = capsys
 
     def to_gguf(self, *arguments: object) -> Outcome:
-        """Without the gate, which is a process of its own, unless ``gate=True`` was asked for by the test itself."""
+        """Without the gate, which is a process of its own and takes seconds; ``verify`` is the same in this one."""
         return self._run(to_gguf.main, [*map(str, arguments), "--no-verify", "--threads", "1"])
 
     def verify(self, *arguments: object, report: Path | None = None) -> Outcome:
