@@ -47,9 +47,9 @@ def reference(gguf: Path) -> Iterator[Reference]:
 @pytest.fixture(scope="session")
 def smol_tokenizer(gguf: Path) -> Any:
     """The embedded model's tokenizer, with a padding token of its own as training gives it."""
-    from transformers import AutoTokenizer
+    from training.base import tokenizer_in
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = tokenizer_in(gguf)
     tokenizer.pad_token = tokenizer.unk_token
     return tokenizer
 
