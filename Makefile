@@ -13,7 +13,7 @@ KEY = $(shell { echo "$(LLAMA) $$CMAKE_ARGS $$CXXFLAGS"; cat "$(FIX)"; c++ --ver
   grep -m1 '^flags' /proc/cpuinfo; } 2>/dev/null | cksum | tr ' ' -)
 WHEELS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/iris/llama-cpp-python-$(KEY)
 
-.PHONY: run test check format bench chromium clean
+.PHONY: run test offline check format bench chromium clean
 
 run: $(VENV)/.serve
 	@$(BIN)/python -m iris
@@ -21,6 +21,9 @@ run: $(VENV)/.serve
 # What failed is run once more, alone: browser and terminal tests have met machines too busy for their patience.
 test: $(VENV)/.dev check chromium
 	$(BIN)/python -m pytest || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+
+# What the scripts in data/, training/ and export/ need.
+offline: $(VENV)/.dev
 
 # Formatting, lint, types. Fails on what `make format` would change.
 check: $(VENV)/.dev

@@ -83,7 +83,7 @@ def _minhash() -> Any:
     try:
         from datasketch import MinHash  # here, because it takes a second to import
     except ImportError:
-        raise DataError("Finding near-duplicates needs datasketch. Install it: pip install -e '.[train]'") from None
+        raise DataError("Finding near-duplicates needs datasketch. Install it: make offline") from None
     # The features are hashes already: 32 bits, which is what MinHash works with. An array passes as one element.
     return MinHash(num_perm=_BANDS * _ROWS, seed=1, hashfunc=_itself)
 
