@@ -158,7 +158,9 @@ def _memory_lines(prepared: Prepared, about: Sizes, largest: tuple[int, int]) ->
 
 def _time_line(prepared: Prepared) -> str:
     """Time a few micro-batches on the real weights and scale by tokens."""
-    from training import sft
+    from accelerate.utils import send_to_device
+
+    from training import cpu, sft
 
     run.check_device(prepared)
     recipe, part = prepared.recipe, prepared.stages[0]
@@ -168,10 +170,12 @@ def _time_line(prepared: Prepared) -> str:
     rows = part.train.rows
     collator = sft.Collator(rows, 0, packed=True)
     device = next(model.parameters()).device
+    if device.type == "cpu":
+        cpu.prepare(model)
     first, *timed = prepared.plan(0).micro_batches[:4]
     seconds = tokens = 0.0
     for micro in (first, *timed):
-        inputs = {name: value.to(device) for name, value in collator.tensors(micro).items()}
+        inputs = send_to_device(collator.tensors(micro), device)
         began = time.monotonic()
         total, count = sft.supervised_loss(model, inputs)
         (total / count).backward()

@@ -17,12 +17,13 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import send_to_device
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from training import adapters, base, checkpoints
+from training import adapters, base, checkpoints, cpu
 from training.batches import Plan, by_length, chunks
 from training.errors import RunError
 from training.recipes import Recipe, Stage
@@ -65,14 +66,15 @@ class Collator:
     pad: int
     packed: bool
 
-    def __call__(self, batch: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
         (item,) = batch
         return self.tensors(item["rows"])
 
-    def tensors(self, chosen: Sequence[int]) -> dict[str, torch.Tensor]:
+    def tensors(self, chosen: Sequence[int]) -> dict[str, Any]:
         """``input_ids`` and ``labels`` [sequences, tokens], with ``position_ids`` (packed) or ``attention_mask``.
 
-        Positions that begin at zero again tell transformers where one row ends, and its masks keep rows apart.
+        Where one row ends, masks know from positions that begin at zero again, and kernels for rows of different
+        lengths from the running sums of lengths and the longest.
         """
         ids = [torch.tensor(self.rows[number].ids) for number in chosen]
         labels = [torch.tensor(self.rows[number].labels) for number in chosen]
@@ -80,11 +82,16 @@ class Collator:
             fill = -sum(map(len, ids)) % _GRAIN  # a last row that nobody sees and nothing is learned from
             ids.append(torch.full((fill,), self.pad))
             labels.append(torch.full((fill,), IGNORED))
-            positions = torch.cat([torch.arange(len(row)) for row in ids])
+            lengths = [len(row) for row in ids if len(row)]
+            ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
             return {
                 "input_ids": torch.cat(ids)[None],
                 "labels": torch.cat(labels)[None],
-                "position_ids": positions[None],
+                "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+                "cu_seq_lens_q": ends,
+                "cu_seq_lens_k": ends,
+                "max_length_q": max(lengths),
+                "max_length_k": max(lengths),
             }
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad),
@@ -226,14 +233,17 @@ def packing_is_exact(model: Any, first: Encoded, second: Encoded) -> bool:
     """
     packed = Collator((first, second), 0, packed=True).tensors((0, 1))
     alone = Collator((second,), 0, packed=True).tensors((0,))
-    joined = {**packed, "position_ids": torch.arange(packed["input_ids"].shape[1])[None]}
+    joined = {
+        "input_ids": packed["input_ids"],
+        "position_ids": torch.arange(packed["input_ids"].shape[1])[None],
+    }
     size, both, device = len(second.ids), len(first.ids) + len(second.ids), next(model.parameters()).device
     was_training = model.training
     model.eval()
     with torch.no_grad():
         found = []
         for inputs, end in ((alone, size), (packed, both), (joined, both)):
-            given = {key: value.to(device) for key, value in inputs.items() if key != "labels"}
+            given = send_to_device({key: value for key, value in inputs.items() if key != "labels"}, device)
             found.append(model(**given, use_cache=False).logits[0, end - size : end].float())
     model.train(was_training)
     moved, leaked = (found[1] - found[0]).abs().mean(), (found[2] - found[0]).abs().mean()
@@ -303,7 +313,11 @@ def build(
         disable_tqdm=True,
     )
     by_size = sorted(train, key=lambda row: len(row.ids))[:2]
+    if not cuda:
+        cpu.prepare(model)
     packed = packing_is_exact(model, by_size[0], by_size[-1])
+    if not packed:
+        cpu.restore(model)
     lengths = [len(row.ids) for row in train]
     parts = (plan if packed else by_length(plan, lengths)).micro_batches
     callbacks: list[TrainerCallback] = [monitor] if monitor else []

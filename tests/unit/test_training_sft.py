@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from tests.unit.tiny_training import RECIPE, curve, log_of, main, recipe
-from training import adapters, base, checkpoints, run, sft
+from training import adapters, base, checkpoints, cpu, run, sft
 from training.base import BaseFiles
 from training.errors import BaseError
 from training.recipes import Base, Recipe
@@ -59,6 +59,45 @@ def test_packed_rows_do_not_see_each_other(model: Any) -> None:
         alone = model(input_ids=torch.tensor([row.ids])).logits[0]
         torch.testing.assert_close(logits[start : start + len(row.ids)], alone, rtol=1e-4, atol=1e-4)
         start += len(row.ids)
+
+
+def test_the_cpu_s_own_attention_computes_the_same_and_keeps_rows_apart(model: Any) -> None:
+    inputs = sft.Collator(ROWS, 0, packed=True).tensors(range(len(ROWS)))
+    plain, _ = sft.supervised_loss(model, inputs)
+    plain.backward()
+    gradients = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    cpu.prepare(model)
+    assert model.config._attn_implementation == cpu.ATTENTION
+    ours, _ = sft.supervised_loss(model, inputs)
+    ours.backward()
+    torch.testing.assert_close(ours, plain)
+    for weight, before in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(weight.grad, before, rtol=1e-3, atol=1e-4)
+    assert sft.packing_is_exact(model, ROWS[0], ROWS[1])
+    cpu.restore(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_models_whose_attention_has_more_to_it_keep_their_own(model: Any) -> None:
+    model.config.sliding_window = 16
+    cpu.prepare(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_cpu_s_own_dropout_is_dropout() -> None:
+    torch.manual_seed(0)
+    drop = cpu.Dropout(0.05)
+    values = torch.ones(1001, 333, requires_grad=True)
+    dropped = drop(values)
+    share = (dropped == 0).float().mean().item()
+    assert share == pytest.approx(0.05, abs=0.002)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.002)
+    assert (dropped == 0).float().mean(0).std().item() < 0.01  # no pattern in columns
+    dropped.sum().backward()
+    assert values.grad is not None
+    assert torch.equal(values.grad == 0, dropped == 0)
+    assert torch.equal(drop.eval()(values), values)
 
 
 def test_packing_is_given_up_where_rows_would_see_each_other(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
