@@ -42,7 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_measure(options.one, model, users[0], options.tokens, options.threads)))
         return 0
 
-    names = ["iris", "iris, same file", "plain", *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else [])]
+    # Asked in a process of its own, too: loading llama.cpp sets OpenMP up for Iris, and peers would inherit that.
+    copied = _apart("copied", model, 1, options)["copied"]
+    names = [
+        "iris",
+        *(["iris, same file"] if copied else []),
+        "plain",
+        *(["xllamacpp"] if importlib.util.find_spec("xllamacpp") else []),
+    ]
     results: dict[str, Any] = {
         "model": model.name,
         "date": date.today().isoformat(),
@@ -82,6 +89,10 @@ def _measure(name: str, model: Path, students: int, tokens: int, threads: int) -
     from benchmarks import backends, classroom
 
     sys.setswitchinterval(0.001)  # as Iris serves
+    if name == "copied":
+        from iris.engine.fastcopy import needs_copy
+
+        return {"copied": needs_copy(model)}
     if name == "decode":
         return backends.decode_pace(model, students, threads, tokens)
     chat = backends.BACKENDS[name](model, students, threads)

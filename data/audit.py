@@ -27,7 +27,7 @@ from data.measure import Audit, Prompt
 from data.sources import FORMATS, Report, Row
 from iris import courses
 from iris.engine import Message
-from iris.errors import IrisError
+from iris.errors import CourseError, IrisError
 
 SEED = 2223
 
@@ -80,7 +80,7 @@ def audit(
     work.run(parallel.progress(rows, "reading"))
     sets = [(name, _prompts(name)) for name in against]
     if not is_course:
-        own = manifest.read_all(Path(path).parent).get(Path(path).name, {})
+        own = manifest.read(Path(path)) or {}
         for course in build_course.all_courses(courses_folder):
             if own.get("name") == course.id:  # its splits, the held-out ones among them
                 continue
@@ -93,6 +93,8 @@ def audit(
 
 
 def _course(path: str, counted: Report) -> Iterator[Row]:
+    if wrong := courses.problems(path):
+        raise CourseError("\n".join(map(str, wrong)))  # all of them: who writes a course mends them in one go
     course = courses.load(path)
     for example in course_rows(course, Counter()):
         counted.rows += 1
@@ -145,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("outputs/data"), help="where builds are (default: outputs/data)"
     )
     parser.add_argument("--tokenizer", type=Path, metavar="GGUF", help="default: the built-in model's")
-    parser.add_argument("--processes", type=int, help="worker processes (default: the CPU quota)")
+    parser.add_argument("--processes", type=parallel.positive, help="worker processes (default: the CPU quota)")
     return parser
 
 

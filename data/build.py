@@ -15,7 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from data import build_course, build_source, card, push
 from data.manifest import Outcome
+from data.parallel import positive
 from iris.errors import IrisError
 
 SEED = 2223
@@ -23,9 +25,12 @@ SEED = 2223
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    from data import build_course, build_source, card, push
-
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for name in ("path", "sample", "keep_instructions"):
+        if getattr(options, name) and not options.source:
+            parser.error(f"--{name.replace('_', '-')} goes with --source")
+    made: Outcome | None = None
     try:
         if options.source:
             made = build_source.build(
@@ -40,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
                 processes=options.processes,
             )
         else:
-            course = build_course.find(options.course, options.courses)
+            course = build_course.find(options.course or "id2223", options.courses)
             made = build_course.build(course, options.out, seed=options.seed, fresh=options.fresh)
         _print(made)
         if options.card:
@@ -52,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
+        print("Stopped." if made else "Stopped; nothing was written.", file=sys.stderr)
         return 130
     return 0
 
@@ -62,27 +67,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="data/build.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--course", default="id2223", help="id or folder of a course (default: id2223)")
+    what.add_argument("--course", help="id or folder of a course (default: id2223)")
     what.add_argument("--source", help="finetome, dolly, alpaca, philosophy, exam, or a Hub id")
     parser.add_argument("--path", help="local file or folder to read the source from")
-    parser.add_argument("--sample", type=_positive, help="rows to draw from the source (default: all)")
+    parser.add_argument("--sample", type=positive, help="rows to draw from the source (default: all)")
     parser.add_argument("--out", type=Path, default=Path("outputs/data"), help="default: outputs/data")
     parser.add_argument("--courses", type=Path, help="folder of courses (default: data/courses and ~/.iris/courses)")
     parser.add_argument("--seed", type=int, default=SEED, help=f"default: {SEED}")
     parser.add_argument("--fresh", action="store_true", help="do not keep the parts of an earlier build")
     parser.add_argument("--keep-instructions", action="store_true", help="leave “briefly”, “in two sentences” … in")
-    parser.add_argument("--processes", type=_positive, help="worker processes (default: the CPU quota)")
+    parser.add_argument("--processes", type=positive, help="worker processes (default: the CPU quota)")
     parser.add_argument("--card", action="store_true", help="write the counts into data/README.md")
-    parser.add_argument("--push", metavar="OWNER/NAME", help="upload card and splits to this Hub data set")
+    parser.add_argument(
+        "--push", metavar="OWNER/NAME", type=push.repository, help="upload card and splits to this Hub data set"
+    )
     parser.add_argument("--private", action="store_true", help="make the Hub data set private")
     return parser
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError(value)
-    return number
 
 
 def _print(made: Outcome) -> None:

@@ -82,11 +82,11 @@ def plan(course: Course, root: Path, *, seed: int, fresh: bool, stages: Mapping[
     whole, owner = Likeness(), []
     whole.extend(own)
     for name, about in stages.items():
-        tests = [row for part, row in splits.split_rows(root / name, about) if part == "test"]
+        tests = [row for part, row in manifest.split_rows(root / name, about) if part == "test"]
         whole.extend(corpus.likeness_of_rows(tests))
         owner += [name] * len(tests)
     labels = whole.labels(containment=True)
-    before = {} if fresh else splits.earlier(root / course.id, seed)
+    before = manifest.earlier(root / course.id, kind="course", seed=seed, fresh=fresh)
     result = splits.assign(items, labels[: len(rows)].tolist(), seed=seed, before=before)
     parts = list(result.parts)
     held_out = manifest.fingerprint(
@@ -107,8 +107,7 @@ def build(course: Course, root: Path, *, seed: int, fresh: bool) -> Outcome:
     Raises:
         DataError: an earlier build there is damaged, or the folder cannot be written.
     """
-    others = manifest.read_all(root)
-    stages = {name: about for name, about in others.items() if about["kind"] == "source"}
+    stages = manifest.stages(root, course.id)
     made = plan(course, root, seed=seed, fresh=fresh, stages=stages)
     manifest.prove_separate(np.concatenate(made.likeness.keys), made.result.parts)
     folder = root / course.id

@@ -48,6 +48,8 @@ def build(
         raise DataError(
             f"{name} is plain text without questions: it is for measuring perplexity, not for these splits."
         )
+    if known and not target:
+        raise DataError(f"{name} is not on the Hub: name a local file with --path.")
     if not target and "/" not in name:
         raise DataError(f"{name!r} is no source; known are {', '.join(SOURCES)}, or a Hub id. For a file add --path.")
     if not re.fullmatch(r"\w[\w.-]*", label):
@@ -56,6 +58,7 @@ def build(
         )
     report, hits = Report(), Counter[str]()
     folder = root / label
+    before = manifest.earlier(folder, kind="source", seed=seed, fresh=fresh)
     with files.Writer(folder) as writer, tempfile.TemporaryFile(dir=folder) as spool:
         rows = sources.read(
             target or name, format=known.format if known and not path else "", source=label, report=report
@@ -81,7 +84,7 @@ def build(
             items,
             labels[: len(items)].tolist(),
             seed=seed,
-            before={} if fresh else splits.earlier(folder, seed),
+            before=before,
             left_out=[label for found in held.values() for label in found],
             training=taught,
         )

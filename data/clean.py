@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from data.clean_rules import BEHEADED, RULES
+from data.clean_rules import BEHEADED, RULES, Rule
 from data.sources import Row
 from iris.engine import Message
 
@@ -26,6 +26,7 @@ _SENTENCE = re.compile(r"[^.?!\n]+[.?!]*")
 _LEAD = re.compile(
     r"(?:in\s+practice|in\s+addition|additionally|furthermore|moreover|finally|also)\s*,\s*", re.IGNORECASE
 )
+_CUT_START = next(rule for rule in RULES if rule.name == BEHEADED)
 _LONG = 80  # words; a longer paragraph is a passage to work on, not an instruction
 
 DAMAGE: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -75,9 +76,11 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     counted: Counter[str] = Counter() if hits is None else hits
     for _ in range(20):  # removing one instruction can uncover another
         before = prompt
+        # On the whole: the first paragraph may be nothing but the comma that was left behind.
+        prompt = clean_text(_apply(_CUT_START, prompt, counted))
         for number in (0, -1) if "\n" in prompt else (0,):
             paragraphs = _PARAGRAPHS.split(prompt)
-            changed = _clean_paragraph(paragraphs[number], counted, first=number == 0)
+            changed = _clean_paragraph(paragraphs[number], counted)
             if changed != paragraphs[number]:
                 paragraphs[number] = changed
                 prompt = clean_text("".join(paragraphs))
@@ -86,20 +89,27 @@ def clean_prompt(prompt: str, hits: Counter[str] | None = None) -> str:
     return prompt
 
 
-def _clean_paragraph(text: str, hits: Counter[str], *, first: bool) -> str:
-    passage = "```" in text or text.count(" ") > _LONG or len(_ITEM.findall(text)) > 1
+def _clean_paragraph(text: str, hits: Counter[str]) -> str:
+    if "```" in text or text.count(" ") > _LONG or len(_ITEM.findall(text)) > 1:  # a passage to work on
+        return text
     small = text.lower()
     for rule in RULES:
-        if not first if rule.name == BEHEADED else passage:
-            continue
-        if not rule.may_match(small) or not rule.pattern.search(text):
-            continue
-        changed = _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip()
-        changed = _capital(text, changed)
-        if changed != text and _whole(changed, text, fewest=1 if rule.name == BEHEADED else 2):
-            hits[rule.name] += 1
-            text, small = changed, changed.lower()
+        if rule is not _CUT_START and rule.may_match(small):
+            changed = _apply(rule, text, hits)
+            if changed != text:
+                text, small = changed, changed.lower()
     return text
+
+
+def _apply(rule: Rule, text: str, hits: Counter[str]) -> str:
+    """The text after a rule, or as it is where the rule would leave no prompt that can stand alone."""
+    if not rule.pattern.search(text):
+        return text
+    changed = _capital(text, _TRAILING.sub("", rule.pattern.sub(rule.to, text)).strip())
+    if changed == text or not _whole(changed, text, rule):
+        return text
+    hits[rule.name] += 1
+    return changed
 
 
 def _capital(before: str, after: str) -> str:
@@ -115,13 +125,14 @@ def _capital(before: str, after: str) -> str:
     )
 
 
-def _whole(after: str, before: str, *, fewest: int) -> bool:
-    """Whether a change left a prompt that can stand alone: "Why?" can, "Explain" cannot."""
-    if len(re.findall(r"\w+", after)) < (1 if after.endswith("?") else fewest):
+def _whole(after: str, before: str, rule: Rule) -> bool:
+    """Whether a rule left a prompt that can stand alone: "Why?" can, "Explain" cannot."""
+    cut = rule is _CUT_START  # takes no word away, and perhaps a bracket that was opened in what was cut off
+    if len(re.findall(r"\w+", after)) < (1 if cut or after.endswith("?") else 2):
         return False
     if not set(_damages(after)) <= set(_damages(before)):
         return False
-    return all(
+    return cut or all(
         (after.count(left) == after.count(right)) or (before.count(left) != before.count(right))
         for left, right in ("()", "[]", "{}")
     )

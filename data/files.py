@@ -247,7 +247,8 @@ def sha256(path: Path) -> str:
 class Writer:
     """Files that appear under their names only when all of them are complete.
 
-    They are written beside their places as ``.partial`` and renamed by ``commit``; without it nothing remains.
+    They are written beside their places as ``.partial`` and renamed by ``commit``; without it nothing remains. An
+    OSError inside the ``with`` block (a full disk) leaves it as a DataError that names the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -298,11 +299,14 @@ class Writer:
         self._open.clear()
         self._done = True
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         for path, file in self._open.values():
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()  # writes what is buffered, which fails once more on a full disk
             with contextlib.suppress(OSError):
                 path.unlink()
         if not self._done:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()  # if it was made for this and is empty
+        if isinstance(error, OSError):
+            raise DataError(f"{self.folder} cannot be written: {error.strerror or error}.") from error

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.files import DataError
 from data.text import Features
 
 QUESTION_LIKE = 0.8
@@ -79,8 +80,10 @@ def joined(parts: Sequence[Sketches]) -> Sketches:
 
 @cache
 def _minhash() -> Any:
-    from datasketch import MinHash  # here, because it takes a second to import
-
+    try:
+        from datasketch import MinHash  # here, because it takes a second to import
+    except ImportError:
+        raise DataError("Finding near-duplicates needs datasketch. Install it: make offline") from None
     # The features are hashes already: 32 bits, which is what MinHash works with. An array passes as one element.
     return MinHash(num_perm=_BANDS * _ROWS, seed=1, hashfunc=_itself)
 

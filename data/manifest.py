@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data import clean_rules, splits
-from data.files import DataError, Writer
+from data.files import DataError, Writer, sha256
 from data.groups import ANSWER_LIKE, CONTAINED, QUESTION_LIKE
 from data.splits import BANK_FILE, SHARES, Item, Splits
 
@@ -33,17 +33,85 @@ class Outcome:
     warnings: tuple[str, ...] = ()
 
 
-def read_all(root: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of all builds in the folders of ``root``, by the folder's name; unreadable ones are left out."""
-    found = {}
-    for path in sorted(root.glob(f"*/{NAME}")):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(value, dict) and value.get("format") == FORMAT:
-            found[path.parent.name] = value
-    return found
+def read(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the build in ``folder``; None if there is none, or one of other software.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    path = folder / NAME
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}:1: the record of this build is damaged ({error}). Put it back, or build anew with --fresh."
+        ) from error
+    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+
+
+def stages(root: Path, course: str) -> dict[str, dict[str, Any]]:
+    """The manifests of all first-stage builds in the folders of ``root``, by the folder's name.
+
+    The folder of ``course`` is its own build, not another stage.
+
+    Raises:
+        DataError: one cannot be read. Passing over it would pass over the check against its test split, unnoticed.
+    """
+    folders = [path.parent for path in sorted(root.glob(f"*/{NAME}")) if path.parent.name != course]
+    found = {folder.name: about for folder in folders if (about := read(folder)) is not None}
+    return {name: about for name, about in found.items() if about["kind"] == "source"}
+
+
+def earlier(folder: Path, *, kind: str, seed: int, fresh: bool) -> dict[str, str]:
+    """The part of each row in the build in ``folder``; empty if there is none, with another seed, or if ``fresh``.
+
+    Raises:
+        DataError: the build is of another kind, or a file of it is not the one of its manifest.
+    """
+    try:
+        about = read(folder)
+    except DataError:
+        if not fresh:
+            raise
+        return {}
+    if about is not None and about["kind"] != kind:
+        raise DataError(
+            f"{folder} holds the build of a {about['kind']}, not of a {kind}. Choose another folder: --out."
+        )
+    if about is None or fresh or about["seed"] != seed or about["shares"]["wanted"] != SHARES:
+        return {}
+    return {row["id"]: part for part, row in split_rows(folder, about)}
+
+
+def split_rows(folder: Path, about: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(part, row) of all rows of a build; the held-out multiple-choice items count as test.
+
+    Raises:
+        DataError: a file is not the one of the manifest.
+    """
+    for name, split in about["splits"].items():
+        path = checked(folder, split)
+        part = "test" if name == BANK_FILE else name
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield part, json.loads(line)
+
+
+def checked(folder: Path, split: Mapping[str, Any]) -> Path:
+    """The file of a split of the build in ``folder``.
+
+    Raises:
+        DataError: it is missing, or is not the one of the manifest.
+    """
+    path: Path = folder / split["file"]
+    if not path.is_file() or sha256(path) != split["sha256"]:
+        raise DataError(
+            f"{path}:1: the file is missing, or is not the one of {NAME} beside it. Put it back, or build anew "
+            "with --fresh."
+        )
+    return path
 
 
 def fingerprint(rows: Iterable[Sequence[str]]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import itertools
 import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -47,11 +49,12 @@ def mapped(
         return
     # "spawn": a fork of a process with threads (a test runner, a notebook) can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        waiting = deque(pool.submit(function, batch) for batch in first)
+    with ProcessPoolExecutor(processes, context) as pool:
+        waiting: deque[Future[Out]] = deque()
         try:
-            for batch in stream:
-                waiting.append(pool.submit(function, batch))
+            for batch in itertools.chain(first, stream):
+                with _no_interrupt():
+                    waiting.append(pool.submit(function, batch))
                 if len(waiting) > 2 * processes:
                     yield waiting.popleft().result()
             while waiting:
@@ -64,6 +67,27 @@ def mapped(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of the block, and from the processes that are started in it for good.
+
+    Ctrl-C reaches every process of a terminal. A worker that it kills while it starts leaves the pool waiting for ever;
+    this process stops the workers itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def positive(value: str) -> int:
+    """A whole number above 0 from the command line."""
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number above 0")
+    return int(value)
 
 
 def progress(rows: Iterable[In], name: str) -> Iterator[In]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
-from data import card, files
+from data import card, manifest
 from data.files import DataError
 from data.manifest import NAME, Outcome
+
+
+def repository(value: str) -> str:
+    """The name of a data set, ``owner/name``, from the command line."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+        raise argparse.ArgumentTypeError(f"{value!r} has not the form owner/name")
+    return value
 
 
 def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | None = None) -> str:
@@ -15,10 +23,8 @@ def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | Non
     The token is the one of ``hf auth login`` or ``HF_TOKEN``. ``endpoint`` is another Hub than huggingface.co.
 
     Raises:
-        DataError: the name is wrong, a file is not the one of the manifest, or the Hub refuses or cannot be reached.
+        DataError: a file is not the one of the manifest, or the Hub refuses or cannot be reached.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise DataError(f"--push {repo}: the name of a data set has the form owner/name.")
     import httpx2
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -26,9 +32,7 @@ def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | Non
     about = made.manifest
     operations = [CommitOperationAdd("README.md", card.text(about).encode())]
     for split in about["splits"].values():
-        path = made.folder / split["file"]
-        if not path.is_file() or files.sha256(path) != split["sha256"]:
-            raise DataError(f"{path}:1: the file is missing, or is not the one of the manifest. Build again.")
+        path = manifest.checked(made.folder, split)
         if split["rows"]:
             operations.append(CommitOperationAdd(f"{about['name']}/{split['file']}", path))
     operations.append(CommitOperationAdd(f"{about['name']}/{NAME}", made.folder / NAME))
@@ -39,6 +43,8 @@ def push(made: Outcome, repo: str, *, private: bool = False, endpoint: str | Non
         api.create_commit(repo, operations, commit_message=message, repo_type="dataset")
     except (HfHubHTTPError, httpx2.HTTPError, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        if told := getattr(error, "server_message", None):
+            reason = f"{reason}: {' '.join(told.split())}".rstrip(".")
         raise DataError(
             f"{repo} could not be uploaded: {reason}. The build is in {made.folder}. Check the connection, and that "
             "HF_TOKEN (or `hf auth login`) may write there."

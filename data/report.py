@@ -179,7 +179,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  a random 80/10/10 split would put {leak['same_answer']:.1%} of the test answers into training"
     yield f"      ({leak['nearly_same_answer']:.1%} counting answers that are nearly the same)"
     if not found["contamination"]:
-        yield "  contamination with evaluation prompts: not checked, no prompts given and no course found"
+        yield "  contamination with evaluation prompts: not checked; name a file of them with --against"
     for check in found["contamination"]:
         yield (
             f"  evaluation prompts of {check['name']}: {check['found']:,} of {check['prompts']:,} are in this data "

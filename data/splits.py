@@ -8,14 +8,11 @@ to training if any of it has been trained on, else to validation, else to test. 
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from data import files, text
+from data import text
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 BANK_SHARE = 0.4
@@ -122,38 +119,6 @@ def _hold_out_bank(
     for labels in topics.values():
         for label in labels:
             parts.setdefault(label, "train")
-
-
-def earlier(folder: Path, seed: int) -> dict[str, str]:
-    """The part of each row in the build in ``folder``; empty if there is none or it was made with another seed.
-
-    Raises:
-        DataError: the manifest is there, but a file it names is not what it says.
-    """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise files.DataError(f"{folder / 'manifest.json'}:1: cannot be read: {error}") from error
-    if manifest.get("seed") != seed or manifest.get("shares", {}).get("wanted") != SHARES:
-        return {}
-    return {row["id"]: part for part, row in split_rows(folder, manifest)}
-
-
-def split_rows(folder: Path, manifest: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    """(part, row) of all rows of a build; the held-out multiple-choice items count as test."""
-    for name, about in manifest["splits"].items():
-        path = folder / about["file"]
-        if not path.is_file() or files.sha256(path) != about["sha256"]:
-            raise files.DataError(
-                f"{path}:1: the file is missing, or is not the one of manifest.json beside it. Put it back, or start "
-                "afresh with --fresh."
-            )
-        part = "test" if name == BANK_FILE else name
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield part, json.loads(line)
 
 
 def shares(parts: Iterable[str]) -> dict[str, float]:

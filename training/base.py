@@ -18,7 +18,7 @@ from training.recipes import Base, Recipe
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_VERSION = 1  # of how a GGUF is turned into a folder; a new number makes the folders anew
+_VERSION = 2  # of how a GGUF is turned into a folder; a new number makes the folders anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,30 @@ def dequantized(gguf: Path) -> Path:
     return folder
 
 
+def tokenizer_in(gguf: Path) -> Any:
+    """The tokenizer that a GGUF carries, which gives the token ids that llama.cpp gives."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    reader: Any = GGUFReader(gguf)
+    rules = reader.get_field("tokenizer.ggml.pre")
+    if rules is not None and rules.contents() == "smollm":
+        # transformers (5.23) does not read this field, and would cut numbers and the spaces before them differently.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    return tokenizer
+
+
 def _dequantize(gguf: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     _no_bars()
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = tokenizer_in(gguf)
         model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (ValueError, KeyError, ImportError) as error:
         raise BaseError(f"{gguf.name} cannot be read by transformers: {error}") from error

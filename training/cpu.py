@@ -42,7 +42,7 @@ def rows_attention(
     return torch.cat(done, 2).transpose(1, 2), None
 
 
-class Dropout(nn.Module):  # type: ignore[misc]
+class Dropout(nn.Module):  # type: ignore[misc]  # torch is not typed here
     """Dropout whose probability is rounded to a 65,536th."""
 
     def __init__(self, p: float) -> None:

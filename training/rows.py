@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data import manifest, splits
+from data import manifest
 from iris import prompts
 from training.errors import RowsError
 from training.recipes import Recipe, Stage
@@ -99,7 +99,7 @@ def read(build: Build, split: str) -> Iterator[dict[str, Any]]:
     if split not in build.manifest["splits"]:
         raise RowsError(f"{build.folder} has no {split} split.")
     only = {**build.manifest, "splits": {split: build.manifest["splits"][split]}}
-    for number, (_, row) in enumerate(splits.split_rows(build.folder, only), 1):
+    for number, (_, row) in enumerate(manifest.split_rows(build.folder, only), 1):
         answer = row.get("completion") or [{}]
         if not row.get("prompt") or not str(answer[-1].get("content", "")).strip():
             path = build.folder / build.manifest["splits"][split]["file"]

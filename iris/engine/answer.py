@@ -17,7 +17,7 @@ from iris.engine.text import TextStream
 from iris.errors import SchemaError
 
 if TYPE_CHECKING:
-    from iris.engine.llama import Sampler
+    from iris.engine.sampler import Sampler
 
 HEARTBEAT_S = 0.25
 """A reader gets at least an empty chunk this often, so that it can notice that its own student has left."""

@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
-from iris.engine import EngineStatus, GenerationRequest, Message, Sampling, TokenLogprob, schema
+from iris.engine import EngineStatus, GenerationRequest, Message, Sampling, schema
 from iris.engine.answer import Answer, AnswerStream
-from iris.engine.cache import Cells, Ints, Sequence, common_prefix
-from iris.engine.llama import Context, Model, Sampler
+from iris.engine.cache import Ints, common_prefix
+from iris.engine.llama import Context, Model
+from iris.engine.prefixes import WORTH_SHARING, Prefixes, affordable_cells
+from iris.engine.sampler import Sampler, token_logprob
 from iris.engine.template import ChatTemplate
 from iris.engine.trim import fit
 from iris.errors import EngineClosed, EngineFailure, IrisError, ModelFileError, QueueFull, RequestError
@@ -38,9 +40,6 @@ STREAMING_STEP_S = 0.15
 
 READING_STEP_S = 0.25
 """How long a step may take while only prompts are read: what a cancelled request can still cost."""
-
-WORTH_SHARING = 16
-"""Tokens a longer shared prefix must bring before a prompt waits for, or moves to, another sequence."""
 
 CONVERSATIONS_PER_SLOT = 4
 """Conversations kept in memory for each answer that can be written at the same time: students also read and think."""
@@ -79,28 +78,6 @@ class LocalEngine:
         self._slots = slots
         self._queue = queue
         self._threads = threads
-        self._model = Model(path, adapter)
-        try:
-            source = self._model.chat_template()
-            if not source:
-                raise ModelFileError(
-                    f"{path.name} carries no chat template, so Iris cannot know how to talk to it. "
-                    "Use an instruction-tuned model, or export it again with its tokenizer's chat template."
-                )
-            self._template = ChatTemplate(
-                source,
-                bos=self._model.bos,
-                eos=self._model.eos,
-                tokenize=lambda text, special: self._model.tokenize(text, special=special),
-                bos_token=self._model.bos_token if self._model.adds_bos else None,
-            )
-            trained = self._model.n_ctx_train or context
-            self._context_tokens = min(context, trained)
-            self._capacity = max(self._context_tokens, min(cache, _affordable_cells(self._model.kv_bytes_per_token)))
-            self._open_context()
-        except BaseException:
-            self._model.close()
-            raise
         self._wake = threading.Condition()
         self._waiting: deque[Answer] = deque()
         self._active: list[Answer] = []
@@ -108,8 +85,18 @@ class LocalEngine:
         self._readers = 0  # threads that are using the model's vocabulary just now
         self._restarts = 0
         self._read_rate = 0.0  # prompt tokens a second, a moving average; 0 until measured
-        self._worker = threading.Thread(target=self._run, name=f"iris-engine {self._id}", daemon=True)
+        # The worker loads the model, too. Each thread that computes gets helpers of its own from OpenMP, and once there
+        # are more of them than cores, they all go to sleep after every operation: answers came at a third of the speed.
+        loaded: Future[None] = Future()
+        self._worker = threading.Thread(
+            target=self._work, args=(loaded, path, adapter, context, cache), name=f"iris-engine {self._id}", daemon=True
+        )
         self._worker.start()
+        try:
+            loaded.result()
+        except BaseException:  # Ctrl+C, too: an interpreter must not end while the library is at work
+            self.close()
+            raise
 
     # What other threads call.
 
@@ -159,8 +146,8 @@ class LocalEngine:
                 active=len(self._active),
                 waiting=sum(not answer.cancelled for answer in self._waiting),
                 slots=self._slots,
-                cached_tokens=self._cells.used,
-                cache_capacity=self._cells.capacity,
+                cached_tokens=self._prefixes.cells.used,
+                cache_capacity=self._prefixes.cells.capacity,
                 restarts=self._restarts,
                 closed=self._closing,
             )
@@ -209,6 +196,38 @@ class LocalEngine:
 
     # What the worker does.
 
+    def _work(self, loaded: Future[None], path: Path, adapter: Path | None, context: int, cache: int) -> None:
+        try:
+            self._load(path, adapter, context, cache)
+        except BaseException as error:
+            loaded.set_exception(error)
+        else:
+            loaded.set_result(None)
+            self._run()
+
+    def _load(self, path: Path, adapter: Path | None, context: int, cache: int) -> None:
+        self._model = Model(path, adapter)
+        try:
+            source = self._model.chat_template()
+            if not source:
+                raise ModelFileError(
+                    f"{path.name} carries no chat template, so Iris cannot know how to talk to it. "
+                    "Use an instruction-tuned model, or export it again with its tokenizer's chat template."
+                )
+            self._template = ChatTemplate(
+                source,
+                bos=self._model.bos,
+                eos=self._model.eos,
+                tokenize=lambda text, special: self._model.tokenize(text, special=special),
+                bos_token=self._model.bos_token if self._model.adds_bos else None,
+            )
+            self._context_tokens = min(context, self._model.n_ctx_train or context)
+            self._capacity = max(self._context_tokens, min(cache, affordable_cells(self._model.kv_bytes_per_token)))
+            self._open_context()
+        except BaseException:
+            self._model.close()
+            raise
+
     def _run(self) -> None:
         while True:
             with self._wake:
@@ -247,7 +266,7 @@ class LocalEngine:
         self._measure(parts, time.monotonic() - started)
         for answer, tokens, output in parts:
             assert answer.sequence is not None
-            self._cells.append(answer.sequence, tokens)
+            self._prefixes.cells.append(answer.sequence, tokens)
             if output is None:
                 continue
             try:
@@ -272,61 +291,21 @@ class LocalEngine:
             answer.tell_place(place)
 
     def _place(self, answer: Answer) -> bool:
-        """Give the answer a sequence that begins with as much of its prompt as any holds; False if there is no room."""
-        busy = {a.sequence.number for a in self._active if a.sequence}
-        idle = sorted((s for s in self._cells.sequences if s.number not in busy), key=lambda s: s.last_used)
-        if not idle:
+        """Give the answer a sequence; False if there is no room."""
+        sequence = self._prefixes.place(
+            answer.tokens,
+            cells=answer.prompt_tokens + answer.max_tokens,
+            busy=self._busy(),
+            reserved=sum(a.reserved for a in self._active),
+        )
+        if sequence is None:
             return False
-        source, shared = self._longest_prefix(answer)
-        # Going on where a conversation stopped changes its sequence; a prefix that others still need is shared instead.
-        if source in idle and source.length - shared < WORTH_SHARING:
-            target = source
-        else:
-            target = next((s for s in idle if s.length == 0), None) or next(
-                (s for s in idle if s is not source), source
-            )
-        need = answer.prompt_tokens + answer.max_tokens - shared + sum(a.reserved for a in self._active)
-        if target is not source:
-            self._truncate(target, 0)
-        for victim in idle:
-            if self._cells.free >= need:
-                break
-            if victim is not source and victim is not target:
-                self._truncate(victim, 0)
-        if self._cells.free < need and source in idle and source is not target:
-            target = source
-        if target is source:
-            shared = self._truncate(source, shared)
-            need = answer.prompt_tokens + answer.max_tokens - shared + sum(a.reserved for a in self._active)
-        if self._cells.free < need:
-            return False
-        if target is not source and shared:
-            self._share(source, target, shared)
-        answer.admitted(target, target.length)
+        answer.admitted(sequence, sequence.length)
         return True
 
-    def _longest_prefix(self, answer: Answer) -> tuple[Sequence, int]:
-        # The last token is always read again: its logits are needed.
-        usable = answer.tokens[:-1]
-        best, shared = self._cells.sequences[0], -1
-        for sequence in self._cells.sequences:
-            size = common_prefix(sequence.tokens, usable)
-            if size > shared or (size == shared and sequence.length < best.length):
-                best, shared = sequence, size
-        return best, shared
-
-    def _truncate(self, sequence: Sequence, length: int) -> int:
-        """Forget a sequence's tail. Where the memory can only forget all, all goes. Returns what is left."""
-        if sequence.length > length:
-            if not self._context.truncate(sequence.number, length):
-                length = 0
-                self._context.truncate(sequence.number, 0)
-            self._cells.truncate(sequence, length)
-        return sequence.length
-
-    def _share(self, source: Sequence, target: Sequence, length: int) -> None:
-        self._context.copy(source.number, target.number, target.length, length)
-        self._cells.share(source, target, length)
+    def _busy(self) -> set[int]:
+        """Numbers of the sequences that are being written to."""
+        return {answer.sequence.number for answer in self._active if answer.sequence}
 
     def _fill(self) -> list[tuple[Answer, Ints, int | None]]:
         """Compose the batch: every answer's next token, then prompts in order of arrival up to the step's budget.
@@ -363,10 +342,10 @@ class LocalEngine:
         sequence = answer.sequence
         if answer.reading_own or sequence is None:
             return False
-        source, shared = self._longest_prefix(answer)
+        source, shared = self._prefixes.longest(answer.tokens)
         if source is not sequence and shared >= sequence.length + WORTH_SHARING:
             answer.borrowed(shared - sequence.length)
-            self._share(source, sequence, shared)
+            self._prefixes.share(source, sequence, shared)
         worth = sequence.length + WORTH_SHARING
         return any(common_prefix(other.tokens, answer.tokens[:-1]) >= worth for other in ahead)
 
@@ -383,13 +362,9 @@ class LocalEngine:
 
     def _decode(self) -> None:
         code = self._context.decode()
-        if (
-            code == 1
-        ):  # no free cells: the accounting prevents it, but an idle conversation is worth less than a failure
-            busy = {a.sequence.number for a in self._active if a.sequence}
-            for sequence in self._cells.sequences:
-                if sequence.number not in busy:
-                    self._truncate(sequence, 0)
+        if code == 1:
+            # No free cells: the accounting prevents it, but an idle conversation is worth less than a failure.
+            self._prefixes.forget_idle(self._busy())
             code = self._context.decode()
         if code != 0:
             raise RuntimeError(f"llama_decode returned {code}")
@@ -401,7 +376,7 @@ class LocalEngine:
             return
         assert answer.sampler is not None
         token = answer.sampler.sample(self._context, index)
-        logprob = _logprob(self._context.logits(index), token, answer.request.logprobs)
+        logprob = token_logprob(self._context.logits(index), token, answer.request.logprobs)
         reason = answer.accept(token, self._model.piece(token), ends=token in self._model.end_tokens, logprob=logprob)
         if reason:
             self._leave(answer)
@@ -420,7 +395,7 @@ class LocalEngine:
         self._context = Context(
             self._model, cells=self._capacity, sequences=sequences, batch=BATCH, threads=self._threads
         )
-        self._cells = Cells(self._context.cells, sequences, self._context_tokens)
+        self._prefixes = Prefixes(self._context, sequences=sequences, limit=self._context_tokens)
 
     def _restart(self, error: Exception) -> bool:
         """Open a fresh context and let every running answer go on in it, once; False when that fails too."""
@@ -450,30 +425,3 @@ class LocalEngine:
 
 def _closed() -> EngineClosed:
     return EngineClosed("This model was just unloaded. Ask again.")
-
-
-def _logprob(logits: np.ndarray, token: int, top: int) -> TokenLogprob | None:
-    """Log-softmax of the raw logits at ``token`` and at the ``top`` likeliest tokens."""
-    if top <= 0:
-        return None
-    values = logits.astype(np.float64)
-    peak = values.max()
-    values -= peak + np.log(np.exp(values - peak).sum())
-    best = np.argsort(-values)[:top]
-    return TokenLogprob(token, float(values[token]), tuple((int(i), float(values[i])) for i in best))
-
-
-def _affordable_cells(bytes_per_token: int) -> int:
-    """Cached tokens that fit into a third of the memory that is free now (the container's limit counted)."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else []:
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        if limit != "max":
-            free = min(free, int(limit) - used)
-    except (OSError, ValueError):
-        pass
-    return max(512, free // 3 // max(1, bytes_per_token)) // 256 * 256

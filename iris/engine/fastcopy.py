@@ -1,6 +1,6 @@
 """A copy of a small model in a format that llama.cpp computes fast.
 
-llama.cpp's matrix kernels for the older formats Q4_1, Q5_0 and Q5_1 handle one token at a time, so that reading a
+llama.cpp's vector kernels for the older formats Q4_1, Q5_0 and Q5_1 handle one token at a time, so that reading a
 prompt is hardly faster than writing. A small model is limited by arithmetic, not by memory: as Q8_0 it reads prompts
 about twice as fast and writes a fifth faster. The step of Q8_0 is about a thirtieth of the step the weights already
 went through, so the answers stay what they are; tests/unit/test_fastcopy.py measures the difference.
@@ -19,10 +19,17 @@ from iris.engine import llama
 C = llama.library
 log = logging.getLogger(__name__)
 
-SLOW_TYPES = frozenset({C.LLAMA_FTYPE_MOSTLY_Q4_1, C.LLAMA_FTYPE_MOSTLY_Q5_0, C.LLAMA_FTYPE_MOSTLY_Q5_1})
+SLOW_TYPES = {C.LLAMA_FTYPE_MOSTLY_Q4_1, C.LLAMA_FTYPE_MOSTLY_Q5_0, C.LLAMA_FTYPE_MOSTLY_Q5_1}
+if llama.AMX == "works":  # the matrix unit multiplies Q4_1, and faster than Q8_0
+    SLOW_TYPES.remove(C.LLAMA_FTYPE_MOSTLY_Q4_1)
 
 LARGEST = 400 << 20
 """Bytes. A larger file is limited by memory bandwidth, where fewer bits win."""
+
+
+def needs_copy(path: Path) -> bool:
+    """Whether a copy of this GGUF would be faster on this processor."""
+    return path.stat().st_size <= LARGEST and _file_type(path) in SLOW_TYPES
 
 
 def fast_copy(path: Path, folder: Path, *, threads: int) -> Path:
@@ -30,7 +37,7 @@ def fast_copy(path: Path, folder: Path, *, threads: int) -> Path:
 
     A failure to make one (a full disk, say) is logged and costs only speed.
     """
-    if path.stat().st_size > LARGEST or _file_type(path) not in SLOW_TYPES:
+    if not needs_copy(path):
         return path
     about = path.stat()
     copy = folder / f"{path.stem}-{about.st_size:x}-{about.st_mtime_ns:x}-q8_0.gguf"

@@ -7,26 +7,29 @@ Only ``llama_decode`` and the loaders let other threads run meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from iris.engine import Sampling
-from iris.errors import ModelFileError, SchemaError
+from iris.errors import ModelFileError
 
 # Between two operations of a step, a thread of llama.cpp that is done waits for the others. OpenMP's default is to spin
 # for milliseconds, which steals the core from the very thread that is waited for as soon as anything else (the web
-# server, a browser) wants to run: with one other busy process, answers came at a third of the speed. Spinning about
-# 50 microseconds, then sleeping, costs nothing on an idle machine. Read when the library is loaded, so set before.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# server, a browser) wants to run: with one other busy process, answers came at a tenth of the speed. To sleep at once
+# is no better: waking up takes longer than most operations. Spinning for some ten microseconds, then sleeping, costs
+# next to nothing on an idle machine and little on a busy one. "active" is for more threads than cores (two models in
+# memory), where OpenMP would else hardly spin at all. Read when the library is loaded, so set before.
+if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+    os.environ.update(OMP_WAIT_POLICY="active", GOMP_SPINCOUNT="2000")
 
 import llama_cpp as C
 
@@ -38,7 +41,7 @@ Tokens = npt.NDArray[np.int32]
 _held = ctypes.PyDLL(C.llama_cpp._lib._name)
 
 
-def _short(name: str) -> Callable[..., Any]:
+def short(name: str) -> Callable[..., Any]:
     """The C function ``name``, called without giving up the interpreter lock."""
     function = getattr(_held, name)
     declared = getattr(C, name)
@@ -46,14 +49,10 @@ def _short(name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]
 
 
-_sampler_sample = _short("llama_sampler_sample")
-_sampler_apply = _short("llama_sampler_apply")
-_sampler_accept = _short("llama_sampler_accept")
-_sampler_free = _short("llama_sampler_free")
-_get_logits_ith = _short("llama_get_logits_ith")
-_seq_rm = _short("llama_memory_seq_rm")
-_seq_cp = _short("llama_memory_seq_cp")
-_token_to_piece = _short("llama_token_to_piece")
+_get_logits_ith = short("llama_get_logits_ith")
+_seq_rm = short("llama_memory_seq_rm")
+_seq_cp = short("llama_memory_seq_cp")
+_token_to_piece = short("llama_token_to_piece")
 _tokenize = C.llama_tokenize  # may take long for a megabyte of text: other threads go on
 
 _log: deque[str] = deque(maxlen=40)
@@ -66,9 +65,37 @@ def _remember(level: int, text: bytes, _: object) -> None:
         _log.append(text.decode("utf-8", "replace"))
 
 
+def _amx(system_info: bytes, library: object) -> Literal["none", "works", "crashes"]:
+    """What becomes of a matrix that is handed to the AMX unit of Intel's server processors.
+
+    "crashes": llama.cpp was compiled for AMX, but not with native/amx_tile_config.h.
+    """
+    if b"AMX_INT8 = 1" not in system_info:
+        return "none"
+    return "works" if hasattr(library, "iris_amx_tile_config") else "crashes"
+
+
+AMX = _amx(C.llama_print_system_info(), C.llama_cpp._lib)
+if AMX == "crashes":
+    logging.getLogger(__name__).warning(
+        "this llama.cpp was compiled without Iris's fix for AMX, which is left unused: answers come at about a third "
+        "of the speed. Run `make run` once, which compiles it anew."
+    )
+
+
 _callback = C.llama_log_callback(_remember)  # kept: llama.cpp calls it for as long as the process lives
 C.llama_log_set(_callback, ctypes.c_void_p(0))
 C.llama_backend_init()
+
+
+@contextlib.contextmanager
+def log_to(callback: Any) -> Iterator[None]:
+    """Let ``callback``, a ``llama_log_callback``, hear llama.cpp's log meanwhile, for the whole process."""
+    C.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        yield
+    finally:
+        C.llama_log_set(_callback, ctypes.c_void_p(0))
 
 
 class Model:
@@ -81,6 +108,7 @@ class Model:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         params = C.llama_model_default_params()
+        params.use_extra_bufts = AMX != "crashes"  # weights that are laid out for AMX are multiplied by AMX
         with _log_lock:
             _log.clear()
             self.handle = C.llama_model_load_from_file(os.fsencode(path), params)
@@ -302,108 +330,3 @@ class Batch:
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
-
-
-_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-
-
-class Sampler:
-    """A chain of llama.cpp samplers for one answer, and optionally the grammar it must obey.
-
-    Raises:
-        SchemaError: llama.cpp does not accept the grammar.
-    """
-
-    def __init__(self, model: Model, sampling: Sampling, grammar: str | None = None) -> None:
-        self._model = model
-        self._grammar: Any = None
-        if grammar is not None:
-            self._grammar = C.llama_sampler_init_grammar(model.vocab, grammar.encode(), b"root")
-            if not self._grammar:
-                raise SchemaError("The JSON schema gives a grammar that llama.cpp cannot enforce. Simplify the schema.")
-            self._candidates = np.zeros(model.n_vocab, _TOKEN_DATA)
-        self._chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
-        for part in _chain(model, sampling):
-            C.llama_sampler_chain_add(self._chain, part)
-
-    def sample(self, context: Context, index: int) -> int:
-        """Choose the token that follows batch position ``index`` and remember it for the penalties."""
-        if self._grammar is None:
-            return int(_sampler_sample(self._chain, context.handle, index))
-        # Checking one token against the grammar is cheap, checking the whole vocabulary is not: so sample freely
-        # first, and only when the grammar refuses that token mask the vocabulary and sample again.
-        logits = context.logits(index)
-        token = self._choose(logits, masked=False)
-        if not self._allowed(token):
-            token = self._choose(logits, masked=True)
-            if not self._allowed(token):
-                raise SchemaError("No token of this model continues the JSON. Simplify the schema.")
-        _sampler_accept(self._grammar, token)
-        _sampler_accept(self._chain, token)
-        return token
-
-    def _choose(self, logits: npt.NDArray[np.float32], *, masked: bool) -> int:
-        cells = self._candidates
-        cells["id"] = np.arange(len(cells), dtype=np.int32)
-        cells["logit"] = logits
-        cells["p"] = 0.0
-        array = _token_array(cells)
-        if masked:
-            _sampler_apply(self._grammar, ctypes.byref(array))
-        _sampler_apply(self._chain, ctypes.byref(array))
-        return int(cells["id"][array.selected])
-
-    def _allowed(self, token: int) -> bool:
-        one = np.zeros(1, _TOKEN_DATA)
-        one["id"], one["logit"] = token, 1.0
-        _sampler_apply(self._grammar, ctypes.byref(_token_array(one)))
-        return bool(np.isfinite(one["logit"][0]))
-
-    def close(self) -> None:
-        """Free the chain. Idempotent."""
-        if self._chain:
-            _sampler_free(self._chain)
-            self._chain = None
-        if self._grammar:
-            _sampler_free(self._grammar)
-            self._grammar = None
-
-
-def _token_array(cells: npt.NDArray[Any]) -> Any:
-    return C.llama_token_data_array(
-        data=ctypes.cast(cells.ctypes.data, ctypes.POINTER(C.llama_token_data)),
-        size=len(cells),
-        selected=-1,
-        sorted=False,
-    )
-
-
-def _chain(model: Model, s: Sampling) -> list[Any]:
-    """The samplers in llama.cpp's usual order: penalties, top-k, top-p, min-p, temperature, draw."""
-    penalized = s.penalty_window > 0 and (
-        s.repeat_penalty != 1.0 or s.frequency_penalty != 0.0 or s.presence_penalty != 0.0
-    )
-    only_lowers = s.repeat_penalty >= 1.0 and s.frequency_penalty >= 0.0 and s.presence_penalty >= 0.0
-    top_k = 1 if s.temperature == 0.0 else s.top_k
-    parts: list[Any] = []
-    if penalized:
-        # A penalty costs a hash look-up for every candidate. When it can only lower logits, the best top_k after it
-        # are among the best top_k + penalty_window before it, so cutting to those first changes nothing but the time.
-        if top_k > 0 and only_lowers:
-            parts.append(C.llama_sampler_init_top_k(top_k + s.penalty_window))
-        parts.append(
-            C.llama_sampler_init_penalties(
-                model.n_vocab, s.penalty_window, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
-            )
-        )
-    if s.temperature == 0.0:
-        return [*parts, C.llama_sampler_init_greedy()]
-    if top_k > 0:
-        parts.append(C.llama_sampler_init_top_k(top_k))
-    if s.top_p < 1.0:
-        parts.append(C.llama_sampler_init_top_p(s.top_p, 1))
-    if s.min_p > 0.0:
-        parts.append(C.llama_sampler_init_min_p(s.min_p, 1))
-    parts.append(C.llama_sampler_init_temp(s.temperature))
-    parts.append(C.llama_sampler_init_dist(C.LLAMA_DEFAULT_SEED if s.seed is None else s.seed))
-    return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from iris.engine.batch import LocalEngine
 from tests.conftest import THREADS
 from tests.unit.engines import MakeEngine, Reference, Steps, check_books
+from tests.unit.exporting import Commands, write_rows
 from tests.unit.tiny_training import make_base, tiny_builds
 
 
@@ -46,9 +47,9 @@ def reference(gguf: Path) -> Iterator[Reference]:
 @pytest.fixture(scope="session")
 def smol_tokenizer(gguf: Path) -> Any:
     """The embedded model's tokenizer, with a padding token of its own as training gives it."""
-    from transformers import AutoTokenizer
+    from training.base import tokenizer_in
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = tokenizer_in(gguf)
     tokenizer.pad_token = tokenizer.unk_token
     return tokenizer
 
@@ -66,3 +67,43 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of splits for the gate."""
+    return write_rows(tmp_path_factory.mktemp("data") / "course")
+
+
+@pytest.fixture
+def commands(rows: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
+    return Commands(rows, capsys)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``kind -> folder`` of a tiny random model of that kind, made once."""
+    from tests.unit import tiny_models
+
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(kind: str) -> Path:
+        return root / kind if (root / kind).is_dir() else tiny_models.build(kind, root / kind)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``kind, options of peft's LoraConfig -> folder`` of a LoRA adapter for that tiny model, made once."""
+    from tests.unit import tiny_models
+
+    made: dict[str, Path] = {}
+
+    def folder(kind: str, **options: Any) -> Path:
+        key = f"{kind} {sorted(options.items())}"
+        if key not in made:
+            made[key] = tiny_models.adapt(tiny(kind), tmp_path_factory.mktemp("lora") / f"{kind}-lora", **options)
+        return made[key]
+
+    return folder

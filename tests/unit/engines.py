@@ -196,7 +196,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 def check_books(engine: LocalEngine) -> None:
     """What the engine thinks its cache holds is what llama.cpp holds: per sequence, and in cells."""
     eventually(lambda: idle(engine), "the engine comes to rest")
-    cells, context = engine._cells, engine._context
+    cells, context = engine._prefixes.cells, engine._context
     memory = llama_cpp.llama_get_memory(context.handle)
     for sequence in cells.sequences:
         newest = llama_cpp.llama_memory_seq_pos_max(memory, sequence.number)

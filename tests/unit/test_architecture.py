@@ -38,7 +38,8 @@ PARTS = {"iris.course_folder": "iris.courses"}
 INSIDE: tuple[tuple[str, ...], ...] = (
     ("iris.engine.pool",),
     ("iris.engine.batch", "iris.engine.remote"),
-    ("iris.engine.answer", "iris.engine.tokenizer", "iris.engine.fastcopy"),
+    ("iris.engine.answer",),
+    ("iris.engine.prefixes", "iris.engine.sampler", "iris.engine.tokenizer", "iris.engine.fastcopy"),
     tuple(f"iris.engine.{name}" for name in ("llama", "cache", "template", "text", "trim", "schema")),
     ("iris.engine",),
 )
@@ -53,9 +54,10 @@ UI: tuple[tuple[str, ...], ...] = (
 ARROWS: dict[str, tuple[str, ...]] = {
     "data": ("iris.courses", "iris.course_folder", "iris.engine"),
     "training": ("data", "iris.prompts", "iris.catalog"),
-    "export": ("training.recipes", "iris.catalog"),
+    # The engine's wrapper loads what was exported, and its template code says what will be served.
+    "export": ("training.recipes", "iris.catalog", "iris.engine", "iris.gguf_file"),
     "evaluation": ("iris.engine", "iris.prompts", "data"),
-    "benchmarks": ("iris", "training"),
+    "benchmarks": ("iris", "training", "export"),
     "spaces": ("iris",),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
 }

@@ -74,6 +74,8 @@ def test_real_questions_survive(question: str) -> None:
         ("Be brief.", "Be brief."),
         ("Explain why it works (in 3 sentences), and relate it to sorting.", "Explain why it works."),
         ("  What\u200b is\r\nthis? \n", "What is\nthis?"),
+        (")(see above) Compare TCP and UDP", "(see above) Compare TCP and UDP"),
+        (", \n\n , how do we read a learning curve?", "How do we read a learning curve?"),
     ],
 )
 def test_several_rules_together(before: str, after: str) -> None:

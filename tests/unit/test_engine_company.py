@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from iris.engine import Chunk, Message, llama
+from iris.engine import Chunk, Message
 from iris.engine import batch as batch_module
 from iris.engine.answer import HEARTBEAT_S
 from iris.engine.batch import LocalEngine
 from iris.engine.llama import Context
+from iris.engine.sampler import Sampler
 from iris.errors import EngineClosed, EngineFailure, QueueFull, SchemaError
 from tests.conftest import THREADS
 from tests.unit.engines import (
@@ -215,15 +216,15 @@ def test_a_failing_answer_takes_no_other_down(
     make_engine: MakeEngine, steps: Steps, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     undisturbed = ask(make_engine(), STORY, max_tokens=16).text
-    sample = llama.Sampler.sample
-    victims: list[llama.Sampler] = []
+    sample = Sampler.sample
+    victims: list[Sampler] = []
 
-    def failing(sampler: llama.Sampler, context: Context, index: int) -> int:
+    def failing(sampler: Sampler, context: Context, index: int) -> int:
         if sampler in victims:
             raise ValueError("a bug")
         return sample(sampler, context, index)
 
-    monkeypatch.setattr(llama.Sampler, "sample", failing)
+    monkeypatch.setattr(Sampler, "sample", failing)
     engine = make_engine()
     steps.hold()
     good = engine.stream(request(STORY, max_tokens=16))
@@ -244,7 +245,7 @@ def test_a_dead_end_in_the_json_is_that_answers_error(
     make_engine: MakeEngine, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = ask(make_engine(), STORY, max_tokens=16).text
-    monkeypatch.setattr(llama.Sampler, "_allowed", lambda sampler, token: False)
+    monkeypatch.setattr(Sampler, "_allowed", lambda sampler, token: False)
     engine = make_engine()
     steps.hold()
     streams = [engine.stream(request(STORY, max_tokens=16)), engine.stream(request("hi", schema={"type": "boolean"}))]

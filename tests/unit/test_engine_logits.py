@@ -17,7 +17,7 @@ import pytest
 
 from iris.engine import Message, TokenLogprob
 from iris.engine import batch as batch_module
-from iris.engine.batch import WORTH_SHARING
+from iris.engine.prefixes import WORTH_SHARING
 from tests.unit.engines import MakeEngine, Reference, Steps, ask, check_books, common, read, request, together
 
 SYSTEM = (

@@ -14,7 +14,7 @@ import pytest
 
 from iris.engine import batch as batch_module
 from iris.engine.batch import LocalEngine
-from iris.engine.llama import Sampler
+from iris.engine.sampler import Sampler
 from iris.errors import QueueFull, SchemaError
 from tests.conftest import THREADS
 from tests.unit.engines import PATIENCE_S, ask, check_books, eventually, idle, request, together

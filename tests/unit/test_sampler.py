@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iris.engine import Sampling, schema
-from iris.engine.llama import Context, Model, Sampler
+from iris.engine.llama import Context, Model
+from iris.engine.sampler import Sampler
 from iris.errors import RequestError
 from tests.conftest import THREADS
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iris.engine import llama, schema
+from iris.engine import sampler as sampling
+from iris.engine import schema
 from iris.errors import SchemaError
 from tests.unit.vocabulary import Vocabulary
 
@@ -35,9 +36,9 @@ def accepts(vocabulary: Vocabulary) -> Accepts:
     end = C.llama_vocab_eos(vocabulary.handle)
 
     def allowed(sampler: Any, token: int) -> bool:
-        one = np.zeros(1, llama._TOKEN_DATA)
+        one = np.zeros(1, sampling._TOKEN_DATA)
         one["id"], one["logit"] = token, 1.0
-        C.llama_sampler_apply(sampler, C.byref(array := llama._token_array(one)))
+        C.llama_sampler_apply(sampler, C.byref(array := sampling._token_array(one)))
         assert array.size == 1
         return bool(np.isfinite(one["logit"][0]))
 

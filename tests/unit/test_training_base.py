@@ -62,6 +62,18 @@ def test_tokenizer_template_and_ends_are_those_of_the_file(unpacked: Path, gguf:
     )  # where this machine keeps the file is nobody's business
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["\n 7", "d 1  2", "In 2024,  350 / 500 = 0.7\n\n  12", "a\t3\t4", "naïve 日本 42 🙂", "def f(x):\n    return 10"],
+)
+def test_training_reads_the_tokens_that_serving_reads(unpacked: Path, reference: Any, text: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(unpacked)
+    served = reference.llama.tokenize(text.encode(), add_bos=False, special=False)
+    assert tokenizer.encode(text, add_special_tokens=False) == served
+
+
 def test_the_small_base_is_named_by_the_file_it_comes_from(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "dequantized", lambda path: unpacked)
     found = base.locate(recipes.find_base("smollm2-135m"))
