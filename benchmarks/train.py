@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -108,7 +107,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Train once over the rows and measure; rates leave the first step out, memory is the peak of the process."""
     import torch
 
-    from training import adapters, base, batches, run, sft
+    from training import adapters, base, batches, monitor, run, sft
 
     prepared = _prepare(options)
     recipe, part = prepared.recipe, prepared.stages[0]
@@ -135,7 +134,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     supervised = sum(rows[row].supervised for step in plan.steps[1:] for micro in step for row in micro)
     count = sum(len(micro) for step in plan.steps[1:] for micro in step)
     cuda = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_reserved() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    peak = torch.cuda.max_memory_reserved() if cuda else monitor.peak_resident()
     return {
         "supervised_tokens_per_s": supervised / clock.seconds,
         "rows_per_s": count / clock.seconds,

@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import time
@@ -235,7 +234,7 @@ def _stage(
         "test_tokens": after.tokens,
         "seconds": round(time.monotonic() - began, 1),  # of this start; less than the whole if it was resumed
         "resumed_from_step": found.step if found else None,
-        "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "peak_resident_mb": monitor.peak_resident() >> 20,
         **_gpu_peak(),
     }
     if main:

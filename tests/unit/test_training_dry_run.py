@@ -48,7 +48,7 @@ def test_a_calibrated_time_is_given_for_the_whole_run(
     assert re.search(r"about [\d,]+ minutes at [\d,]+ tokens/s", capsys.readouterr().out)
 
 
-IMPORTS = "import resource, training.run, training.sft; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)"
+IMPORTS = "import training.run, training.sft; from training.monitor import peak_resident; print(peak_resident() >> 20)"
 
 
 @pytest.mark.slow
