@@ -53,7 +53,11 @@ def web_server() -> Iterator[tuple[str, list[str]]]:
 
 
 def problems(student: Student) -> list[str]:
-    """What axe finds serious or critical."""
+    """What axe finds serious or critical, once all that moves has come to rest: half faded in, nothing has contrast."""
+    student.page.wait_for_function(
+        """() => document.getAnimations().every(
+          (moving) => moving.playState !== "running" || moving.effect.getTiming().iterations === Infinity)"""
+    )
     found: list[dict[str, Any]] = Axe().run(student.page).response["violations"]
     return [
         f"{violation['id']}: {node['html'][:200]}"
