@@ -56,7 +56,7 @@ IMPORTS = "import training.run, training.sft; from training.monitor import peak_
 @pytest.mark.parametrize(
     "changes",
     [
-        # Estimated 2,495 MB, measured 3,036 to 3,182 on two cores: at the edge, so it fails now and then. The formula in
+        # Estimated 2,495 MB, measured 3,036 to 3,182 on two cores: at the edge, so it fails at times. The formula in
         # training/estimate.py misses some 500 MB here, which are still to be found.
         pytest.param(["--set=method=qlora"], marks=pytest.mark.xfail(strict=False, reason="18 % too low"), id="qlora"),
         pytest.param(["--set=method=lora", "--set=gradient_checkpointing=true"], id="checkpointing"),
