@@ -10,6 +10,8 @@ import pytest
 
 from iris.engine.batch import LocalEngine
 from tests.conftest import THREADS
+from tests.unit import tiny_course
+from tests.unit.builds import script
 from tests.unit.engines import MakeEngine, Reference, Steps, check_books
 from tests.unit.exporting import Commands, write_rows
 from tests.unit.tiny_training import make_base, tiny_builds
@@ -107,3 +109,18 @@ def adapter(tiny: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactor
         return made[key]
 
     return folder
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The course that Iris comes with, built once by the script."""
+    out = tmp_path_factory.mktemp("ours")
+    done = script("--course", "id2223", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return out / "id2223"
+
+
+@pytest.fixture
+def bread(tmp_path: Path) -> Path:
+    return tiny_course.write(tmp_path / "courses" / "bread")

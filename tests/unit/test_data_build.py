@@ -78,21 +78,6 @@ def features(rows: Sequence[dict[str, Any]]) -> list[tuple[set[str], set[str]]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The course that Iris comes with, built once by the script."""
-    out = tmp_path_factory.mktemp("ours")
-    done = script("--course", "id2223", "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out / "id2223"
-
-
-@pytest.fixture
-def bread(tmp_path: Path) -> Path:
-    return tiny_course.write(tmp_path / "courses" / "bread")
-
-
 # A course.
 
 

@@ -16,22 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit import tiny_course
-from tests.unit.builds import OURS, ROOT, contents, made_up, parts, qa_file, run, script
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The course that Iris comes with, built once by the script."""
-    out = tmp_path_factory.mktemp("ours")
-    done = script("--course", "id2223", "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out / "id2223"
-
-
-@pytest.fixture
-def bread(tmp_path: Path) -> Path:
-    return tiny_course.write(tmp_path / "courses" / "bread")
+from tests.unit.builds import OURS, ROOT, contents, made_up, parts, qa_file, run
 
 
 def test_fresh_forgets_the_earlier_build(tmp_path: Path) -> None:
