@@ -5,6 +5,7 @@ The message of each error is written for the person who reads it: it says what w
     IrisError
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
     ├── CourseError         a course folder is missing or broken; the message names file and line
+    ├── StoreError          what Iris remembers cannot be opened or written
     ├── ModelError          a model cannot be served
     │   ├── UnknownModel    no catalog row, file or Hub address of that name
     │   ├── ModelFileError  the file is broken, truncated, or of an unsupported kind
@@ -31,6 +32,10 @@ class SettingsError(IrisError):
 
 class CourseError(IrisError):
     """A course folder is missing or broken; the message names file and line."""
+
+
+class StoreError(IrisError):
+    """What Iris remembers cannot be opened or written."""
 
 
 class ModelError(IrisError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from iris.errors import SettingsError
 
 DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_COURSE = "id2223"
 
 
 def home() -> Path:
@@ -92,6 +93,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 7860
     model: str = DEFAULT_MODEL
+    course: str = DEFAULT_COURSE
     engine_url: str = ""
     engine_key: str = ""
     threads: int = 1
@@ -106,10 +108,11 @@ class Settings:
 def load() -> Settings:
     """Read the environment.
 
-    ``IRIS_HOST``, ``IRIS_PORT``, ``IRIS_MODEL``; ``IRIS_ENGINE_URL`` and ``IRIS_ENGINE_KEY`` send questions to an
-    OpenAI-compatible server instead; ``IRIS_THREADS`` (default: the CPU quota), ``IRIS_SLOTS`` (answers written at
-    the same time), ``IRIS_QUEUE`` (students who may wait), ``IRIS_CONTEXT`` (tokens one conversation may hold),
-    ``IRIS_CACHE`` (tokens kept in memory over all conversations), ``IRIS_LOADED_MODELS``.
+    ``IRIS_HOST``, ``IRIS_PORT``, ``IRIS_MODEL``, ``IRIS_COURSE`` (the course to start with); ``IRIS_ENGINE_URL`` and
+    ``IRIS_ENGINE_KEY`` send questions to an OpenAI-compatible server instead; ``IRIS_THREADS`` (default: the CPU
+    quota), ``IRIS_SLOTS`` (answers written at the same time), ``IRIS_QUEUE`` (students who may wait), ``IRIS_CONTEXT``
+    (tokens one conversation may hold), ``IRIS_CACHE`` (tokens kept in memory over all conversations),
+    ``IRIS_LOADED_MODELS``.
 
     Raises:
         SettingsError: a number is not one, or out of range.
@@ -124,6 +127,7 @@ def load() -> Settings:
         host=os.environ.get("IRIS_HOST", "").strip() or "127.0.0.1",
         port=_integer("IRIS_PORT", 7860, low=0, high=65535),
         model=os.environ.get("IRIS_MODEL", "").strip() or DEFAULT_MODEL,
+        course=os.environ.get("IRIS_COURSE", "").strip() or DEFAULT_COURSE,
         engine_url=os.environ.get("IRIS_ENGINE_URL", "").strip(),
         engine_key=os.environ.get("IRIS_ENGINE_KEY", "").strip(),
         threads=_integer("IRIS_THREADS", cpu_quota(), low=1, high=512),

@@ -8,12 +8,20 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from iris import settings as state
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
-from iris.ui import models, study_chat, theme
+from iris.store import Store
+from iris.ui import models, page, strings, student, study_chat, theme
 from iris.ui.headers import Headers
+from iris.ui.strings import t
+
+STORE = "iris.db"
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
+
+TABS = {"study_chat": study_chat}
+"""The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 
 def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
@@ -21,15 +29,23 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
     # Gradio sums up its last 10,000 events anew after each one, although the page for it is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     concurrency = settings.slots + settings.queue + 8
+    store = Store(state.writable_home() / STORE)
+    courses = page.known_courses(settings)
     with gr.Blocks(title="Iris", analytics_enabled=False) as app:
         known = models.Models(pool, settings)
+        who = student.component()
+        student.connect(app, who)
         with gr.Row(elem_id="iris-head"):
             gr.HTML(theme.BRAND, elem_id="iris-brand", js_on_load=None)
+            course = page.course_selector(courses)
             model = models.selector(known)
         notice = models.notice_line()
         models.connect(known, model, notice)
-        with gr.Tabs(elem_id="iris-tabs"), gr.Tab("Study Chat", id="study-chat"):
-            study_chat.build(app, known, model, concurrency=concurrency)
+        shared = page.Page(app, known, model, courses, course, store, who, concurrency)
+        with gr.Tabs(elem_id="iris-tabs"):
+            for name, tab in TABS.items():
+                with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")):
+                    tab.build(shared)
     app.queue(max_size=4 * concurrency, default_concurrency_limit=concurrency, api_open=False)
     return app
 
@@ -38,6 +54,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     """What ``Blocks.launch`` is called with, address apart."""
     return {
         **theme.launch_options(),
+        "i18n": strings.i18n(),
         "footer_links": ["api"],
         "run_history": False,  # it would keep every call's inputs in a shared computer's browser
         "allowed_paths": [],

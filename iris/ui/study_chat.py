@@ -16,7 +16,9 @@ from iris.engine import Engine, Usage
 from iris.errors import IrisError, RequestError
 from iris.prompts import Turn
 from iris.tools import study_chat
+from iris.ui import student
 from iris.ui.models import Models
+from iris.ui.page import Page
 
 log = logging.getLogger(__name__)
 
@@ -83,17 +85,11 @@ _DONE = """
 """
 
 
-def build(app: gr.Blocks, models: Models, model: gr.Dropdown, *, concurrency: int) -> None:
-    """Lay out the tab at this place of ``app`` and connect it.
-
-    Args:
-        app: the page.
-        models: which models there are, and their engines.
-        model: the shared model selector.
-        concurrency: how many answers may be written or wait at the same time.
-    """
-    tab = _Tab(models)
-    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=_storage_secret())
+def build(page: Page) -> None:
+    """Lay out the tab at this place of the page and connect it."""
+    app, model, concurrency = page.app, page.model, page.concurrency
+    tab = _Tab(page.models)
+    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret())
     with gr.Column(elem_id="iris-study"):
         chat = gr.Chatbot(
             label="Conversation",
@@ -344,24 +340,3 @@ def _text(content: Any) -> str:
 
 def _status(line: str, *, kind: str = "") -> str:
     return f'<p class="{kind}">{html.escape(line)}</p>'
-
-
-def _storage_secret() -> str:
-    """The key that encrypts what the browser keeps: made once and kept, so that a restart does not lose it."""
-    import os
-    import secrets
-
-    from iris import settings
-
-    path = settings.writable_home() / "browser.key"
-    try:
-        if key := path.read_text(encoding="ascii").strip():
-            return key
-    except FileNotFoundError:
-        pass
-    key = secrets.token_urlsafe(24)
-    fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(key, encoding="ascii")
-    fresh.replace(path)
-    return key

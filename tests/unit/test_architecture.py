@@ -46,7 +46,9 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers"),
+    ("iris.ui.page",),
+    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
+    ("iris.ui.strings",),
     ("iris.ui",),
 )
 
