@@ -147,7 +147,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         return sum(counts[self._first : step]) / max(self._seconds, 1e-9)
 
     def _memory(self) -> dict[str, float]:
-        memory = {"resident_mb": self._resident >> 20}
+        memory: dict[str, float] = {"resident_mb": self._resident >> 20}
         if torch.cuda.is_available():
             memory["gpu_peak_allocated_mb"] = torch.cuda.max_memory_allocated() >> 20
             memory["gpu_peak_reserved_mb"] = torch.cuda.max_memory_reserved() >> 20
