@@ -26,7 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.prompts", "iris.notes", "iris.study"),
     ("iris.engine",),
     ("iris.store", "iris.courses", "iris.catalog"),
-    ("iris.hub",),
+    ("iris.hub", "iris.keep"),
     ("iris.gguf_file", "iris.settings"),
     ("iris.errors",),
 )
@@ -47,7 +47,7 @@ UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
     ("iris.ui.page",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
+    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.limits", "iris.ui.student"),
     ("iris.ui.strings",),
     ("iris.ui",),
 )
@@ -60,7 +60,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "export": ("training.recipes", "iris.catalog", "iris.engine", "iris.gguf_file"),
     "evaluation": ("iris.engine", "iris.prompts", "data"),
     "benchmarks": ("iris", "training", "export"),
-    "spaces": ("iris",),
+    "spaces": ("iris", "data"),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
 }
 FOUNDATION = ("iris.settings", "iris.errors", "iris.__version__")
