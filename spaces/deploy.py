@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import space_folder
 from space_folder import MARK, HubFile, Plan, SpaceError
 
-from iris import courses, settings
+from iris import catalog, courses, settings
 from iris.errors import IrisError
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def _plan(options: argparse.Namespace) -> Plan:
     found = [space_folder.model(model) for model in dict.fromkeys(options.models)]
     files = tuple(file for _, file in found if file)
     title = options.title or f"Iris: {courses.load(course).title}"
-    # That they are public is not known without asking the Hub, which a dry run does not do.
-    return Plan(title, course, tuple(model for model, _ in found), files, files, tuple(options.datasets))
+    shown = files or tuple(file for spec in catalog.MODELS if (file := space_folder.model(spec.id)[1]))
+    # Whether they are public, as preloading wants it, is not known without asking the Hub: a dry run takes it so.
+    return Plan(title, course, tuple(model for model, _ in found), shown, files, tuple(options.datasets))
 
 
 def _deploy(options: argparse.Namespace, plan: Plan) -> int:
@@ -89,7 +90,7 @@ def _deploy(options: argparse.Namespace, plan: Plan) -> int:
     space = str(options.space)
     session.own(space)
     there = _there(session, space)
-    plan = replace(plan, preload=tuple(file for file in plan.files if _public(session, file)))
+    plan = replace(plan, preload=tuple(file for file in plan.preload if _public(session, file)))
     if options.bucket:
         session.call(f"finding the bucket {options.bucket}", session.api.bucket_info, options.bucket)
     with tempfile.TemporaryDirectory(prefix="iris-space-") as beside:
@@ -121,8 +122,8 @@ def _there(session: Session, space: str) -> bool:
     if MARK in tags or files <= {".gitattributes", "README.md"}:  # the second: made a moment ago, nothing sent yet
         return True
     raise SpaceError(
-        f"The Space {space} exists and is not Iris (its README has no tag {MARK}); it was left as it is. Choose another "
-        "name, or delete it first."
+        f"The Space {space} exists and is not Iris (its README has no tag {MARK}); it was left as it is. Choose "
+        "another name, or delete it first."
     )
 
 

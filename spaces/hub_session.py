@@ -1,4 +1,4 @@
-"""One conversation with the Hugging Face Hub: calls that are tried again, uploads of only what changed, plain errors."""
+"""A session with the Hugging Face Hub: calls that are tried again, uploads of only what changed, plain errors."""
 
 from __future__ import annotations
 

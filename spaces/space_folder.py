@@ -204,8 +204,8 @@ def readme(plan: Plan) -> str:
 
 # {plan.title}
 
-A tutor for the course **{read.title}** ({len(read.topics)} topics): a small language model on this Space's CPU answers a
-whole class at once. It can be wrong; check what matters against the course's own notes.
+A tutor for the course **{read.title}** ({len(read.topics)} topics): a small language model on this Space's CPU answers
+a whole class at once. It can be wrong; check what matters against the course's own notes.
 
 ## Models
 
