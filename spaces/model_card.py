@@ -74,8 +74,8 @@ def free(what: str, licence: str) -> None:
         )
     if not _FREE.fullmatch(found):
         raise SpaceError(
-            f"{what[0].upper()}{what[1:]} is under {found}, which is not known to allow that it, or what is made of it, "
-            "is published. Nothing was sent."
+            f"{what[0].upper()}{what[1:]} is under {found}, which is not known to allow that it, or what is made of "
+            "it, is published. Nothing was sent."
         )
 
 
@@ -168,8 +168,8 @@ def _files(facts: Facts) -> str:
     lines = [
         "## Files",
         "",
-        "Every file was held against the trained model in float32: token ids, chat template, end of turn, and the logits "
-        f"on {held.get('tokens', 0):,} tokens of held-out text ({held.get('data', '')}, {held.get('split', '')}).",
+        "Every file was held against the trained model in float32: token ids, chat template, end of turn, and the "
+        f"logits on {held.get('tokens', 0):,} held-out tokens ({held.get('data', '')}, {held.get('split', '')}).",
         "",
         "| file | kind | MB | mean KL | same first choice | perplexity (original) |",
         "|---|---|---:|---:|---:|---:|",
