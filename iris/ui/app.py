@@ -13,13 +13,13 @@ from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import models, page, strings, student, study_chat, theme
+from iris.ui import models, my_data, page, strings, student, study_chat, theme
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat}
+TABS = {"study_chat": study_chat, "my_data": my_data}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 
