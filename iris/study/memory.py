@@ -1,7 +1,7 @@
 """How well a card is remembered and when to ask for it again: FSRS, by the ``fsrs`` package.
 
-FSRS describes a memory by its stability S (days until recall has fallen to 90 %) and difficulty D (1 to 10). After t days
-recall is R = (1 + F t / S) ** -d, with d from the parameters and F so that R(S) = 0.9. Source:
+FSRS describes a memory by its stability S (days until recall has fallen to 90 %) and difficulty D (1 to 10). After t
+days recall is R = (1 + F t / S) ** -d, with d from the parameters and F so that R(S) = 0.9. Source:
 https://github.com/open-spaced-repetition/fsrs4anki/wiki/The-Algorithm
 """
 

@@ -70,7 +70,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A topic for which there is no time: how long it would take, and the left-out prerequisite that it needs, if any."""
+    """A topic for which there is no time, the minutes it takes, and a left-out prerequisite that it needs, if any."""
 
     topic: str
     minutes: int

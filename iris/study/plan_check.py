@@ -23,7 +23,7 @@ def checked(request: Request) -> Request:
     days = (request.exam - request.today).days
     if days == 0:
         raise PlanError(
-            f"The exam, {request.exam}, is today: there is no day left to plan. Choose a later day, or take a mixed drill."
+            f"The exam, {request.exam}, is today: there is no day left to plan. Choose a later day, or take a drill."
         )
     if days < 0:
         raise PlanError(f"The exam, {request.exam}, is in the past (today is {request.today}). Choose a later day.")

@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 
 Kind = Literal["text", "inline", "display"]
 
-# Code first, so that a dollar sign in it stays one. Between single dollars, pandoc's rule: no space inside the signs and
-# no digit behind the second, so that "$5 and $10" is money.
+# Code first, so that a dollar sign in it stays one. Between single dollars, pandoc's rule: no space inside the signs
+# and no digit behind the second, so that "$5 and $10" is money.
 _PIECES = re.compile(
     r"(?P<code>^(?P<fence>`{3,}|~{3,}).*?(?:^(?P=fence)|\Z)|(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
     r"|\\(?P<escaped>\$)"
@@ -77,4 +77,6 @@ def anki(text: str) -> str:
 @cache
 def _markdown() -> MarkdownIt:
     # Raw HTML is shown as it was typed; a picture or link of a model's answer is not fetched by Anki either.
-    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable(["image", "link", "autolink"])
+    return (
+        MarkdownIt("commonmark", {"html": False, "breaks": True}).enable("table").disable(["image", "link", "autolink"])
+    )

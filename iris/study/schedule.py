@@ -1,6 +1,6 @@
 """The planner's arithmetic: topics, hours and days in, dated sessions out. Exact, in quarters of an hour.
 
-1. Every topic needs learning time by how well it is known, and review when FSRS predicts that recall has fallen to 90 %.
+1. Every topic needs learning time by how well it is known, and review when FSRS predicts that recall is down to 90 %.
 2. If that is more than there are hours, ``selection`` keeps the most useful part.
 3. Day by day: reviews whose recall has fallen, lowest first, then learning at an even pace, three topics in turn, each
    after its prerequisites. A review never takes time that the learning still to come needs.
@@ -138,7 +138,7 @@ class _Planner:
         return None
 
     def _review_demand(self, needs: dict[str, Need]) -> int:
-        """Reviews that recall would call for if everything were learned at an even pace over the first three quarters."""
+        """Reviews that recall would call for if all were learned at an even pace over the first three quarters."""
         days = list(self.capacity)
         pace = max(1, len(days) * 3 // 4)
         return sum(

@@ -1,7 +1,7 @@
 """Which topics to learn when there is not time for all: a knapsack with prerequisites, solved exactly by HiGHS.
 
-Every topic can be learned in full, in short (half the time, for most of the worth) or not at all, and only together with
-its prerequisites. What is chosen is worth most of all that fits.
+Every topic can be learned in full, in short (half the time, for most of the worth) or not at all, and only together
+with its prerequisites. What is chosen is worth most of all that fits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHORT_WORTH = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Slots that a topic still takes: ``short`` for half of it, ``rest`` for the other half; ``total`` from the start."""
+    """Slots that a topic still takes: ``short`` for one half, ``rest`` for the other; ``total`` from the start."""
 
     total: int
     short: int
@@ -35,8 +35,7 @@ def choose(needs: Mapping[str, Need], room: int) -> dict[str, int | None]:
     """
     if sum(need.short + need.rest for need in needs.values()) <= room:
         return {name: need.short + need.rest for name, need in needs.items()}
-    solver = highspy.Highs()
-    solver.silent()
+    solver = _Quiet()
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("mip_abs_gap", 0.0)
@@ -51,9 +50,7 @@ def choose(needs: Mapping[str, Need], room: int) -> dict[str, int | None]:
                 solver.addConstr(short[name] <= short[earlier])
     solver.addConstr(sum(need.short * short[name] + need.rest * rest[name] for name, need in needs.items()) <= room)
     solver.maximize(
-        sum(
-            need.worth * (SHORT_WORTH * short[name] + (1 - SHORT_WORTH) * rest[name]) for name, need in needs.items()
-        )
+        sum(need.worth * (SHORT_WORTH * short[name] + (1 - SHORT_WORTH) * rest[name]) for name, need in needs.items())
     )
     if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         raise PlanError("Iris could not decide what to leave out. Choose fewer topics, or more hours.")
@@ -64,3 +61,11 @@ def choose(needs: Mapping[str, Need], room: int) -> dict[str, int | None]:
         else:
             chosen[name] = need.short + (need.rest if solver.val(rest[name]) > 0.5 else 0)
     return chosen
+
+
+class _Quiet(highspy.Highs):
+    """The solver without its greeting, which it would print before it can be told not to."""
+
+    def enableCallbacks(self) -> None:  # which the constructor calls
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()
