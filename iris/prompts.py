@@ -51,3 +51,24 @@ def study_chat(question: str, history: tuple[Turn, ...] = ()) -> tuple[Message, 
         if turn.answer.strip():
             messages += [Message("user", turn.question), Message("assistant", turn.answer)]
     return (*messages, Message("user", question))
+
+
+STUDY_TIPS_SYSTEM = """\
+You are Iris, a patient study coach. A program has made a study plan; its days, times and topics are fixed, and you do \
+not change them or invent others. You write practical tips for following it.
+
+How you write:
+- Five to eight short tips as a list, each on its own line beginning with "- ".
+- Each tip names a topic or a day of the plan and says what to do: recall before rereading, an exercise, a worked \
+example, a comparison, a typical mistake to look for, when to rest.
+- Plain words, no greeting, no summary of the plan, no promises."""
+
+STUDY_TIPS_SAMPLING = Sampling(temperature=0.4, top_p=0.9, repeat_penalty=1.15, max_tokens=900)
+
+LANGUAGES = {"en": "English", "sv": "Swedish", "tr": "Turkish", "de": "German"}
+
+
+def study_tips(plan: str, language: str = "en") -> tuple[Message, ...]:
+    """The conversation that asks for tips about a plan, given as lines of text, in a language by its code."""
+    asked = f"The plan:\n\n{plan}\n\nWrite the tips in {LANGUAGES.get(language, 'English')}."
+    return (Message("system", STUDY_TIPS_SYSTEM), Message("user", asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from graphlib import CycleError, TopologicalSorter
 
 from iris.errors import PlanError
@@ -90,3 +90,22 @@ def day(text: str, what: str) -> date:
         return date.fromisoformat(text.strip()[:10])
     except ValueError:
         raise PlanError(f"{what} {text!r} is no date. Write it as 2027-01-31: year, month, day.") from None
+
+
+def weekday(text: str) -> int | None:
+    """The weekday of that English name, Monday as 0; None for anything else."""
+    names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+    name = text.strip().lower().removesuffix("s")
+    return next((place for place, full in enumerate(names) if len(name) >= 3 and full.startswith(name)), None)
+
+
+def clock(text: str) -> time:
+    """A time of day written as HH:MM.
+
+    Raises:
+        PlanError: it is none.
+    """
+    try:
+        return time.fromisoformat(text.strip())
+    except ValueError:
+        raise PlanError(f"{text!r} is no time of day. Write it as 17:00.") from None
