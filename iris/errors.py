@@ -6,6 +6,8 @@ The message of each error is written for the person who reads it: it says what w
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
+    ├── StudentError        who asks is not known here (any more)
+    ├── ChatError           a saved chat is not there
     ├── StudyError          what a student keeps cannot be used as asked
     │   ├── CardError       there is no such card, or it cannot be made
     │   ├── PlanError       no plan can be made of these dates, hours and topics
@@ -41,6 +43,14 @@ class CourseError(IrisError):
 
 class StoreError(IrisError):
     """What Iris remembers cannot be opened or written."""
+
+
+class StudentError(IrisError):
+    """Who asks is not known here (any more): an id that this Iris did not give out, or one that was deleted."""
+
+
+class ChatError(IrisError):
+    """A saved chat is not there (any more)."""
 
 
 class StudyError(IrisError):

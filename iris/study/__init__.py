@@ -1,1 +1,1 @@
-"""What a student keeps: cards and their schedule, mastery, plans, and the ways to take all of it along."""
+"""What a student learns over time, kept in the store: cards and their schedule, plans, chats. No model, no Gradio."""

@@ -89,7 +89,7 @@ def build(page: Page) -> None:
     """Lay out the tab at this place of the page and connect it."""
     app, model, concurrency = page.app, page.model, page.concurrency
     tab = _Tab(page.models)
-    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret())
+    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret(page.store))
     with gr.Column(elem_id="iris-study"):
         chat = gr.Chatbot(
             label="Conversation",
