@@ -12,7 +12,7 @@ from iris.courses import Course
 from iris.engine import Engine, GenerationRequest
 from iris.errors import PlanError
 from iris.store import Store
-from iris.study import calendar, cards, plans, progress, schedule
+from iris.study import calendar, cards, plan_check, plans, progress, schedule
 from iris.study.calendar import Entry
 from iris.study.days import day_of
 from iris.study.mastery import Mastery, known
@@ -39,7 +39,7 @@ def make(store: Store, student: str, course: Course, asked: Asked, at: int, wher
     """
     before = plans.load(store, student, course.id)
     done = [session for session in before.plan.sessions if session.done] if before else []
-    mastery = progress.mastery(store, student, course.id, at)
+    mastery = progress.by_topic(store, student, course.id, at)
     recall = cards.recall_by_topic(store, student, course.id, at)
     plan = schedule.plan(request(course, asked, day_of(at, where), mastery, recall), done)
     return plans.save(store, student, course.id, asked, plan, at)
@@ -54,7 +54,8 @@ def replan(store: Store, student: str, course: Course, at: int, where: ZoneInfo)
     before = plans.load(store, student, course.id)
     if before is None:
         raise plans.no_plan()
-    still = {name: confidence for name, confidence in before.asked.topics.items() if name in course.topic_ids}
+    there = {topic.id for topic in course.topics}
+    still = {name: confidence for name, confidence in before.asked.topics.items() if name in there}
     return make(store, student, course, replace(before.asked, topics=still), at, where)
 
 
@@ -120,10 +121,7 @@ def outline(course: Course, plan: Plan, today: date) -> str:
     days = [(day, todo) for day, todo in plan.days().items() if day >= today][:TIPS_DAYS]
     lines = [f"Exam on {plan.exam:%A, %d %B %Y}, in {(plan.exam - today).days} days."]
     for day, todo in days:
-        parts = [
-            f"{session.kind} {title(course, session.topic)} ({session.minutes} min)".replace("  ", " ")
-            for session in todo
-        ]
+        parts = [" ".join(filter(None, [s.kind, title(course, s.topic), f"({s.minutes} min)"])) for s in todo]
         lines.append(f"{day:%A %d %B}: {', '.join(parts)}")
     weakest = sorted(plan.recall, key=lambda name: plan.recall[name])[:TIPS_TOPICS]
     if weakest:
@@ -174,8 +172,6 @@ def from_words(
     Raises:
         PlanError: something cannot be read; the message says what.
     """
-    from iris.study.plan_check import clock, day, weekday
-
     chosen: dict[str, float] = {}
     if isinstance(topics, Mapping):
         chosen = {str(name): _number(value, f"The confidence in {name}") for name, value in topics.items()}
@@ -183,14 +179,16 @@ def from_words(
         chosen = {str(name): 0.5 for name in topics}
     else:
         chosen = {topic.id: 0.5 for topic in course.topics}
-    weekdays = {found for text in days_off if (found := weekday(text)) is not None}
+    weekdays = {found for text in days_off if (found := plan_check.weekday(text)) is not None}
     return Asked(
-        exam=day(exam, "The day of the exam"),
+        exam=plan_check.day(exam, "The day of the exam"),
         hours=_number(hours, "Hours a day"),
         topics=chosen,
-        days_off=tuple(sorted({day(text, "The day off") for text in days_off if weekday(text) is None})),
+        days_off=tuple(
+            sorted({plan_check.day(text, "The day off") for text in days_off if plan_check.weekday(text) is None})
+        ),
         weekdays_off=tuple(sorted(weekdays)),
-        begin=clock(begin),
+        begin=plan_check.clock(begin),
     )
 
 
