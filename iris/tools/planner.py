@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from iris import prompts
@@ -155,6 +156,49 @@ def ics(kept: Kept, course: Course, kinds: Mapping[str, str], exam: str, made: i
         begin=kept.asked.begin,
         where=where,
     )
+
+
+def as_json(course: Course, plan: Plan) -> dict[str, Any]:
+    """A plan as plain values."""
+    return {
+        "course": course.id,
+        "exam": plan.exam.isoformat(),
+        "minutes_needed": plan.needed,
+        "minutes_for_reviews": plan.reviews,
+        "minutes_available": plan.available,
+        "days": [
+            {
+                "date": day.isoformat(),
+                "minutes": sum(session.minutes for session in todo),
+                "sessions": [
+                    {
+                        "id": session.id,
+                        "kind": session.kind,
+                        "topic": session.topic,
+                        "title": title(course, session.topic),
+                        "minutes": session.minutes,
+                    }
+                    for session in todo
+                ],
+            }
+            for day, todo in plan.days().items()
+        ],
+        "left_out": [
+            {
+                "topic": entry.topic,
+                "minutes": entry.minutes,
+                "reason": f"It needs {title(course, entry.missing)}, which is left out."
+                if entry.missing
+                else "There is no time for it.",
+            }
+            for entry in plan.left_out
+        ],
+        "shortened": [
+            {"topic": entry.topic, "minutes": entry.minutes, "minutes_needed": entry.needed} for entry in plan.shortened
+        ],
+        "assumed_known": list(plan.assumed),
+        "recall": {topic: round(recall, 3) for topic, recall in plan.recall.items()},
+    }
 
 
 def from_words(

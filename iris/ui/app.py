@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -13,13 +14,13 @@ from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import models, page, strings, student, study_chat, theme
+from iris.ui import drill, models, page, planner, review, strings, student, study_chat, theme
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat}
+TABS = {"study_chat": study_chat, "planner": planner, "review": review, "drill": drill}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 
@@ -44,8 +45,8 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
         shared = page.Page(app, known, model, courses, course, store, who, concurrency)
         with gr.Tabs(elem_id="iris-tabs"):
             for name, tab in TABS.items():
-                with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")):
-                    tab.build(shared)
+                with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")) as place:
+                    tab.build(replace(shared, tab=place))
     app.queue(max_size=4 * concurrency, default_concurrency_limit=concurrency, api_open=False)
     return app
 
