@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from iris import settings
+from iris import settings, store_errors
 from iris.errors import StoreError
 
 BUSY_S = 10.0
@@ -98,7 +98,7 @@ class Store:
         except sqlite3.Error as error:
             with suppress(AttributeError):
                 self._writer.close()
-            raise _opening(path, error) from error
+            raise store_errors.opening(path, error) from error
         except StoreError:
             self._writer.close()
             raise
@@ -123,7 +123,7 @@ class Store:
                     connection.execute("ROLLBACK")
                 self._give_back(connection)
         except sqlite3.DatabaseError as error:
-            if problem := _failed(error, writing=False):
+            if problem := store_errors.failed(error, writing=False):
                 raise problem from error
             raise
 
@@ -148,7 +148,7 @@ class Store:
                 self._commits += 1
                 commit = self._commits
             except sqlite3.DatabaseError as error:
-                if problem := _failed(error, writing=True):
+                if problem := store_errors.failed(error, writing=True):
                     raise problem from error
                 raise
             finally:
@@ -309,59 +309,3 @@ def _statements(sql: str) -> Iterator[str]:
             statement = ""
     if statement.strip():
         yield statement
-
-
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}  # a quota or a size limit shows as an I/O error
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _opening(path: Path, error: sqlite3.Error) -> StoreError:
-    code = _code(error)
-    if code in _DAMAGED:
-        return StoreError(f"The store {path} is damaged or no SQLite file ({error}). {_RESTORE.format(path=path)}")
-    if code == sqlite3.SQLITE_BUSY:
-        return StoreError(f"The store {path} is being changed by another program. Try again when that is done.")
-    if code in _FULL:
-        return StoreError(
-            f"The store {path} cannot be written ({error}): is the disk full? Free some space and start again."
-        )
-    return StoreError(
-        f"The store {path} cannot be opened ({error}). Make sure that it is a file you may read and write, in a folder "
-        "you may write to, or set IRIS_HOME to another folder."
-    )
-
-
-_RESTORE = (
-    "Nothing was changed. Stop Iris, move {path} away together with the files beside it that end in -wal and -shm, and "
-    "copy your last backup to its place; without a backup Iris starts with an empty store."
-)
-
-
-def _failed(error: sqlite3.DatabaseError, *, writing: bool) -> StoreError | None:
-    """What to raise for an error inside a transaction; None for a mistake in the SQL, which stays what it is."""
-    code = _code(error)
-    if code in _DAMAGED:
-        return StoreError(
-            "What Iris has saved cannot be read: its file is damaged. Tell whoever runs this Iris: it has to be "
-            "stopped, and iris.db in its state folder put back from a backup."
-        )
-    if writing and code in _FULL:
-        return StoreError(
-            "This could not be saved: the disk of the computer that runs Iris is full. All that was saved before is "
-            "still there. Free some space on it, then try again."
-        )
-    if code == sqlite3.SQLITE_BUSY:
-        return StoreError("This could not be saved: another program keeps Iris's store. Try again in a moment.")
-    if writing and code in _REFUSED:
-        return StoreError(
-            "This could not be saved: Iris may not write to its store any more. Tell whoever runs this Iris."
-        )
-    if code == sqlite3.SQLITE_IOERR:
-        return StoreError("What Iris has saved cannot be read: the disk reports an error. Try again in a moment.")
-    return None

@@ -37,6 +37,7 @@ def as_json(store: Store, student: str, chat: str = "") -> str:
     Raises:
         ChatError: there is no such chat (any more).
     """
+    found: tuple[tuple[Chat, tuple[Message, ...]], ...]
     if chat:
         found = ((chats.find(store, student, chat), chats.messages(store, student, chat)),)
     else:

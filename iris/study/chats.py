@@ -39,11 +39,17 @@ class Chat:
     updated_at: int
 
 
-def save(store: Store, student: str, chat: str, messages: Sequence[Message], before: Sequence[Message] = ()) -> str:
+def new_id() -> str:
+    """The id of a chat that is about to begin."""
+    return secrets.token_urlsafe(12)
+
+
+def save(
+    store: Store, student: str, chat: str, messages: Sequence[Message], before: Sequence[Message] | None = None
+) -> str:
     """Keep the conversation as it is now; returns the id of the chat it is kept in.
 
-    Nothing is overwritten that the page did not show, so the id is a new one
-    - if ``chat`` is empty: a conversation that begins;
+    Nothing is overwritten that the page did not show. So the conversation gets a new id
     - if the chat holds more than the page knew of: it was continued elsewhere meanwhile, and both are kept;
     - if the student has no such chat (any more): then only the last question and what follows it are kept, because
       the rest was deleted on purpose.
@@ -51,18 +57,24 @@ def save(store: Store, student: str, chat: str, messages: Sequence[Message], bef
     Args:
         chat: the id under which the page holds it.
         messages: all of it, from the first question on.
-        before: what the page showed before the last question was asked, repeated or edited.
+        before: what the page showed before the last question was asked, repeated or edited; None for a chat that
+            begins with this, under the id ``chat``.
 
     Raises:
         StoreError: it could not be saved; the chat is as it was.
     """
     with store.write() as connection:
-        at = now()
-        if chat and not _owned(connection, student, chat):
-            chat, messages = "", _last_turn(messages)
-        kept = _messages(connection, chat) if chat else ()
-        if not chat or not _knew(before, kept):
-            chat, kept = secrets.token_urlsafe(12), ()
+        at, kept = now(), tuple[Message, ...]()
+        begins = before is None
+        if before is not None:
+            if not _owned(connection, student, chat):
+                messages, begins = _last_turn(messages), True
+            else:
+                kept = _messages(connection, chat)
+                begins = not _knew(before, kept)
+            if begins:
+                chat, kept = new_id(), ()
+        if begins:
             connection.execute("INSERT INTO chats VALUES (?, ?, '', '', 0, ?, ?)", (chat, student, at, at))
         same = 0
         while same < min(len(kept), len(messages)) and kept[same] == messages[same]:

@@ -14,13 +14,19 @@ from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import drill, models, page, planner, review, strings, student, study_chat, theme
+from iris.ui import drill, models, my_data, page, planner, review, strings, student, study_chat, theme
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat, "planner": planner, "review": review, "drill": drill}
+TABS = {
+    "study_chat": study_chat,
+    "planner": planner,
+    "review": review,
+    "drill": drill,
+    "my_data": my_data,
+}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 

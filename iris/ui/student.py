@@ -49,7 +49,7 @@ def connect(app: gr.Blocks, store: Store, student: gr.BrowserState) -> None:
             log.error("a new student could not be saved: %s", error)
             return gr.skip()
 
-    app.load(meet, student, student, queue=False, show_progress="hidden", api_visibility="private")
+    app.load(meet, student, student, queue=False, show_progress="hidden", api_visibility="private", api_name="meet")
 
 
 def new(store: Store) -> dict[str, str]:

@@ -27,7 +27,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.engine",),
     ("iris.store", "iris.courses", "iris.catalog"),
     ("iris.hub",),
-    ("iris.gguf_file", "iris.settings"),
+    ("iris.gguf_file", "iris.settings", "iris.store_errors"),
     ("iris.errors",),
 )
 
@@ -46,8 +46,9 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
+    ("iris.ui.chats", "iris.ui.chat_keeper"),
     ("iris.ui.page",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
+    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
     ("iris.ui.strings",),
     ("iris.ui",),
 )
