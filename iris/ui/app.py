@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -51,8 +50,8 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
         shared = page.Page(app, known, model, courses, course, store, who, concurrency)
         with gr.Tabs(elem_id="iris-tabs"):
             for name, tab in TABS.items():
-                with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")) as place:
-                    tab.build(replace(shared, tab=place))
+                with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")):
+                    tab.build(shared)
     app.queue(max_size=4 * concurrency, default_concurrency_limit=concurrency, api_open=False)
     return app
 

@@ -33,7 +33,6 @@ class Page:
         store: what Iris remembers.
         student: who sits before the page, as the browser keeps it; read it with ``who``.
         concurrency: how many answers may be written or wait at the same time.
-        tab: the tab under construction; it says when it is selected.
     """
 
     app: gr.Blocks
@@ -44,7 +43,6 @@ class Page:
     store: Store
     student: gr.BrowserState
     concurrency: int
-    tab: gr.Tab | None = None
 
     def who(self, value: object, request: gr.Request) -> str:
         """The student's id for the value of ``student``, with a row in the store."""

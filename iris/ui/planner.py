@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from iris.courses import Course
 from iris.errors import IrisError
@@ -35,7 +36,7 @@ Update = tuple[Any, ...]
 
 def build(page: Page) -> None:
     """Lay out the tab at this place of the page and connect it."""
-    tab = _Tab(page)
+    tab, place = _Tab(page), Context.block
     with gr.Column(elem_id="iris-planner", elem_classes="iris-tool"):
         gr.Markdown(t("planner.intro"))
         with gr.Row():
@@ -75,8 +76,7 @@ def build(page: Page) -> None:
     where = [page.course, page.student, zone]
     form = [exam, hours, begin, weekdays, off, topics, unsure, sure]
     plan = [status, chart, shown, ticks, again, ics, ask, tips]
-    assert page.tab is not None
-    for shows in (page.tab.select, page.course.change):
+    for shows in (*([place.select] if isinstance(place, gr.Tab) else []), page.course.change):
         shows(tab.show, where, [*form, *plan], js=clock.ASK, **quick)
     make.click(tab.make, [*form, *where], plan, js=clock.ASK, **quick)
     again.click(tab.again, where, plan, js=clock.ASK, **quick)

@@ -56,9 +56,8 @@ def progress(
         if not inside:
             continue
         mean = sum(mastered[topic.id].level for topic in inside) / len(inside)
-        rows.append(
-            f'<tr class="chapter"><th scope="rowgroup">{html.escape(chapter.title)}</th><td>{_bar(mean)}</td><td></td></tr>'
-        )
+        name = html.escape(chapter.title)
+        rows.append(f'<tr class="chapter"><th scope="rowgroup">{name}</th><td>{_bar(mean)}</td><td></td></tr>')
         for topic in inside:
             shown = recall.get(topic.id)
             predicted = _bar(shown.recall) if shown else "–"
