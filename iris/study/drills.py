@@ -84,6 +84,13 @@ def latest(store: Store, student: str, course: str) -> Drill | None:
     return _drill(row) if row else None
 
 
+def every(store: Store, student: str) -> list[Drill]:
+    """All drills of a student, the oldest first."""
+    with store.read() as connection:
+        rows = connection.execute("SELECT * FROM drills WHERE student = ? ORDER BY begun, id", (student,))
+        return [_drill(row) for row in rows]
+
+
 def find(store: Store, student: str, drill: str) -> Drill:
     """The drill of that id.
 

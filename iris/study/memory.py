@@ -24,6 +24,8 @@ LEARNING, REVIEW, RELEARNING = (int(state) for state in State)
 TARGET = 0.9
 """A card comes back when its predicted recall has fallen this far."""
 LONGEST_DAYS = 3650
+HARDEST = (1.0, 10.0)
+"""The range of difficulty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ def load(store: Store, student: str, course: str) -> Kept | None:
         return _load(connection, student, course)
 
 
+def courses(store: Store, student: str) -> list[str]:
+    """Ids of the courses for which there is a plan."""
+    with store.read() as connection:
+        rows = connection.execute("SELECT course FROM plans WHERE student = ? ORDER BY course", (student,))
+        return [row["course"] for row in rows]
+
+
 def save(store: Store, student: str, course: str, asked: Asked, plan: Plan, at: int) -> Kept:
     """Keep a plan in place of the one before. Its id stays, and what is not planned any more is remembered as gone."""
     facts = {

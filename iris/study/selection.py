@@ -13,7 +13,7 @@ import highspy
 
 from iris.errors import PlanError
 
-SHORT_WORTH = 0.65
+SHORT_WORTH = 0.75
 """What the first half of a topic's learning time is worth of the whole."""
 
 
