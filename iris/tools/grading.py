@@ -37,6 +37,8 @@ MATCHES = 2
 """Words of a point that the answer must have for it to count as covered: two rare ones can meet by chance."""
 COMMON = 0.4
 """An answer of whose content less than this is in the reference, and which has less than this of the reference's, …"""
+HARDLY = 0.25
+"""… or of whose content less than this is in the reference at all, …"""
 ELSEWHERE_AT_MOST = 0.2
 """… is about something else, whatever point it touches, and scores no more than this."""
 KEYWORDS_AT_MOST = 0.5
@@ -118,11 +120,12 @@ def grade(answer: str, reference: str, question: str, lexicon: Lexicon) -> Grade
 
 
 def _elsewhere(answer: str, reference: str, question: str, lexicon: Lexicon) -> bool:
-    """Whether an answer is mostly about something else, and has little of the reference."""
+    """Whether an answer is nearly all about something else, or mostly, and has little of the reference."""
     asked = set(words.content(question))
     said, wanted = set(words.content(answer)) - asked, set(words.content(reference)) - asked
     common = lexicon.total(said & wanted)
-    return common < COMMON * min(lexicon.total(said), lexicon.total(wanted))
+    own = common / (lexicon.total(said) or 1.0)
+    return own < HARDLY or (own < COMMON and common < COMMON * lexicon.total(wanted))
 
 
 def repeats(answer: str, question: str) -> bool:
