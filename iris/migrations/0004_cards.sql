@@ -23,6 +23,9 @@ CREATE INDEX cards_due ON cards (student, course, due);
 -- Holds all that recall and counts need, so that texts are not read for them.
 CREATE INDEX cards_memory ON cards (student, course, topic, state, due, reviewed, stability);
 
+-- The latest answers of each topic, for mastery.
+CREATE INDEX answers_of_topic ON answers (student, course, topic, at);
+
 CREATE TABLE reviews (
     student TEXT NOT NULL,
     card TEXT NOT NULL,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from iris.study.answers import Answered
 from iris.study.cards import TopicRecall
 from iris.study.days import DAY_MS
 
@@ -21,19 +22,8 @@ HALF_LIFE_DAYS = 30.0
 PRIOR = 0.5
 CARDS = 10
 """A topic's cards weigh as much as this many fresh answers at most."""
-LATEST = 50
-"""Answers of a topic that are looked at."""
 SURE = 5.0
 """With this much evidence, what answers show counts as much as what the student says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One marked answer: the topic, when (milliseconds since 1970), and its worth from 0 to 1."""
-
-    topic: str
-    at: int
-    right: float
 
 
 @dataclass(frozen=True, slots=True)

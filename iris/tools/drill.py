@@ -11,7 +11,8 @@ from typing import Any
 from iris.courses import Course
 from iris.errors import DrillError, RequestError
 from iris.store import Store
-from iris.study import cards, drills
+from iris.study import answers, cards, drills
+from iris.study.answers import Answered
 from iris.study.drills import Drill
 from iris.tools import item_cards, quiz, quiz_items, words
 from iris.tools.quiz_items import KINDS, Item, Mark
@@ -150,6 +151,9 @@ def hand_in(store: Store, student: str, course: Course, drill: str, at: int) -> 
             now = drills.find(store, student, drill)
             if now.handed_in is None and now.given == taken.given:
                 made = cards.insert(connection, student, wrong)
+                for line in lines:
+                    if line.given:  # what there was no time for says nothing about the topic
+                        answers.record(store, student, _answered(course, line, end))
                 drills.close(connection, student, drill, {"marks": marks, "cards": made}, end)
             taken = drills.find(store, student, drill)
     return report(taken)
@@ -192,6 +196,11 @@ def shown(item: Item) -> dict[str, Any]:
     return {"topic": item.topic, "kind": item.kind, "question": item.question, "options": list(item.options)} | (
         {"unit": item.unit} if item.unit else {}
     )
+
+
+def _answered(course: Course, line: Line, at: int) -> Answered:
+    item = line.item
+    return Answered(course.id, item.topic, item.id, item.kind, line.mark.right, "drill", at)
 
 
 def _items(drill: Drill) -> list[Item]:
