@@ -46,8 +46,10 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
+    ("iris.ui.quiz_view",),
+    ("iris.ui.topics",),
     ("iris.ui.page",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
+    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.richtext", "iris.ui.running"),
     ("iris.ui.strings",),
     ("iris.ui",),
 )
