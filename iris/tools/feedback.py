@@ -26,6 +26,9 @@ ABOUT = 0.5
 GOOD_ENOUGH = 0.6
 """Score from which the model's better answer may be shown as such."""
 
+PERFECT = 0.95
+"""Score from which there is nothing to improve."""
+
 Origin = Literal["given", "course", "notes", ""]
 Better = Literal["model", "reference", "unchecked", ""]
 
@@ -44,6 +47,7 @@ class Feedback:
         better: a better answer.
         better_from: the ``model`` wrote it and it passed the check; it is the ``reference``, since the model's did not
             pass or none was asked for; or the model wrote it and there is nothing to check it against, ``unchecked``.
+        refused: the model wrote a better answer that did not pass the check.
         place: in line for the model, while waiting.
         done: nothing more will come.
     """
@@ -56,6 +60,7 @@ class Feedback:
     grade: Grade | None = None
     better: str = ""
     better_from: Better = ""
+    refused: bool = False
     place: int | None = None
     done: bool = False
 
@@ -92,6 +97,13 @@ def compare(
     return Feedback(question, answer, reference, origin, source, grade, reference, "reference")
 
 
+def improvable(feedback: Feedback) -> bool:
+    """Whether asking the model makes sense: not for an answer that has it all already."""
+    if feedback.grade is None or feedback.origin == "notes":
+        return True
+    return feedback.grade.score < PERFECT or bool(feedback.grade.of("contradicted"))
+
+
 def improve(engine: Engine, course: Course | None, feedback: Feedback) -> Generator[Feedback, None, None]:
     """Let the model write the better answer; yields the feedback as it grows, at last checked.
 
@@ -121,7 +133,7 @@ def _checked(course: Course | None, feedback: Feedback, text: str) -> Feedback:
     grade = grading.grade(text, feedback.reference, feedback.question, words.lexicon(course))
     if text and grade.score >= max(GOOD_ENOUGH, feedback.grade.score) and not grade.of("contradicted"):
         return replace(feedback, better=text, better_from="model", done=True)
-    return replace(feedback, done=True)  # its better answer is the reference
+    return replace(feedback, refused=True, done=True)  # its better answer stays the reference
 
 
 def find(course: Course, question: str) -> Question | None:

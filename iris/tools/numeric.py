@@ -71,7 +71,9 @@ _QUANTITY = re.compile(
     rf"(?:\s*/\s*(?P<under>{_DIGITS}))?"
     r"\s*(?P<unit>(?:[%‰€£]|[^\W\d_]+(?:[²³/]| per | )?)*)"
 )
-_ABOUT = re.compile(r"^(?:about|around|roughly|approximately|approx\.?|circa|ca\.?|≈|~|ungefähr|etwa|ungefär|yaklaşık)\s*", re.I)
+_ABOUT = re.compile(
+    r"^(?:about|around|roughly|approximately|approx\.?|circa|ca\.?|≈|~|ungefähr|etwa|ungefär|yaklaşık)\s*", re.I
+)
 
 
 def read(text: str) -> tuple[Quantity, ...]:

@@ -20,7 +20,8 @@ from iris.tools.quiz_items import Item, Kind, quantity
 
 # A question about the options as such makes no sense without them, and the best of four may be false beside a fifth.
 _NEEDS_OPTIONS = re.compile(
-    r"\b(?:of these|of the following|which of|following|which (?:statement|option|pair|task|plan|change|idea)s?)\b", re.I
+    r"\b(?:of these|of the following|which of|following|which (?:statement|option|pair|task|plan|change|idea)s?)\b",
+    re.I,
 )
 _COMPARES_OPTIONS = re.compile(
     r"\b(?:best|most|least|likely|likeliest|main|mainly|closest|first|directly|above all|sensible|plausible|should|good)\b",
@@ -52,9 +53,7 @@ def items(course: Course, topics: Sequence[str], kinds: Sequence[Kind], difficul
     for question in course.questions:
         if question.topic in wanted:
             found += [
-                item
-                for item in _of_question(question)
-                if item.kind in kinds and difficulty in (None, item.difficulty)
+                item for item in _of_question(question) if item.kind in kinds and difficulty in (None, item.difficulty)
             ]
     return found
 

@@ -93,9 +93,7 @@ def mark(item: Item, given: str, lexicon: Lexicon) -> Mark:
         return Mark(float(compared.right), "right" if compared.right else "wrong", compared.reason)
     if item.kind == "short":
         grade = grading.grade(given, item.answer, item.question, lexicon)
-        verdict: Verdict = (
-            "right" if grade.score >= RIGHT_FROM else "partly" if grade.score >= PARTLY_FROM else "wrong"
-        )
+        verdict: Verdict = "right" if grade.score >= RIGHT_FROM else "partly" if grade.score >= PARTLY_FROM else "wrong"
         return Mark(1.0 if verdict == "right" else grade.score, verdict, grade.remark, grade.findings)
     good = given == item.answer
     return Mark(float(good), "right" if good else "wrong")

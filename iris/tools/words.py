@@ -26,7 +26,9 @@ _STOP = frozenset(
     ve bir bu da de için ile olarak gibi daha çok ne nasıl neden olan
     """.split()
 )
-NEGATIONS = frozenset("not no non never cannot without neither nor none nothing isn doesn don didn won aren wasn".split())
+NEGATIONS = frozenset(
+    "not no non never cannot without neither nor none nothing isn doesn don didn won aren wasn".split()
+)
 
 # LaTeX commands that only set type; others (\eta, \log) are words of the formula.
 _SETTING = re.compile(

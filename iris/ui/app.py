@@ -13,7 +13,21 @@ from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import drill, models, my_data, page, planner, review, strings, student, study_chat, theme
+from iris.ui import (
+    cheat_sheet,
+    drill,
+    feedback,
+    models,
+    my_data,
+    page,
+    planner,
+    quiz,
+    review,
+    strings,
+    student,
+    study_chat,
+    theme,
+)
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
@@ -21,6 +35,9 @@ MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
 TABS = {
     "study_chat": study_chat,
+    "quiz": quiz,
+    "feedback": feedback,
+    "cheat_sheet": cheat_sheet,
     "planner": planner,
     "review": review,
     "drill": drill,

@@ -29,7 +29,7 @@ BRAND = f"{MARK}<div><h1>Iris</h1><p>Your course tutor</p></div>"
 def launch_options() -> dict[str, Any]:
     """Theme, style, script and icon, as ``Blocks.launch`` takes them. Nothing is fetched from elsewhere."""
     icon = "data:image/svg+xml," + quote(MARK)
-    style = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("iris.css", "study.css"))
+    style = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("iris.css", "tools.css", "study.css"))
     style = style.replace("IRIS_MARK", icon)
     keys = (_HERE / "study.js").read_text(encoding="utf-8")
     return {
