@@ -18,9 +18,6 @@ from iris.tools import item_cards, quiz, quiz_items, words
 from iris.tools.quiz_items import KINDS, Item, Mark
 
 MAX_MINUTES = 180
-PASSED = 0.6
-"""An item that is worth less than this becomes a card."""
-
 _UNANSWERED = Mark(0.0, "wrong", "empty")
 
 
@@ -145,7 +142,7 @@ def hand_in(store: Store, student: str, course: Course, drill: str, at: int) -> 
     while taken.handed_in is None:
         lines = marked(course, _items(taken), taken.given)  # outside the transaction: others wait to write
         end = max(taken.begun, min(at, taken.ends))
-        wrong = [item_cards.of_item(course, line.item, "drill", end) for line in lines if line.mark.right < PASSED]
+        wrong = [item_cards.of_item(course, line.item, "drill", end) for line in lines if line.mark.verdict != "right"]
         marks = [{"right": m.right, "verdict": m.verdict, "reason": m.reason} for m in (line.mark for line in lines)]
         with store.write() as connection:
             now = drills.find(store, student, drill)

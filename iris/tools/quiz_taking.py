@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from iris.courses import Course
-from iris.store import Store
-from iris.study import answers, quizzes
+from iris.store import Store, now
+from iris.study import answers, cards, quizzes
 from iris.study.answers import Answered
 from iris.study.quizzes import Given
-from iris.tools import quiz_items, words
+from iris.tools import item_cards, quiz_items, words
 from iris.tools.quiz import Past
 from iris.tools.quiz_items import Item, Mark
 
@@ -99,11 +99,15 @@ def keep_quiz(store: Store, student: str, course: Course, items: Sequence[Item])
 
 
 def keep_answer(store: Store, student: str, course: Course, taken: Taken) -> None:
-    """Write a marked answer down.
+    """Write a marked answer down; an item that was not answered right becomes a card.
 
     Raises:
         StoreError: it could not be written.
     """
-    if taken.mark is not None:
-        item = taken.item
+    if taken.mark is None:
+        return
+    item = taken.item
+    with store.write() as connection:
         answers.record(store, student, Answered(course.id, item.topic, item.id, item.kind, taken.mark.right, "quiz"))
+        if taken.mark.verdict != "right":
+            cards.insert(connection, student, [item_cards.of_item(course, item, "quiz", now())])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,16 +17,12 @@ from iris.tools import drill as tool
 from iris.tools import quiz_items
 from iris.tools.quiz_items import KINDS, Item
 from iris.ui import drill_view as view
+from iris.ui import running, topics
 from iris.ui import student as students
+from iris.ui.formulas import LATEX
 from iris.ui.page import Page
 from iris.ui.strings import say, t
 
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-    {"left": "$", "right": "$", "display": False},
-]
 COUNT, MINUTES = 10, 20
 
 Update = tuple[Any, ...]
@@ -50,7 +45,7 @@ def build(page: Page) -> None:
     with gr.Column(elem_id="iris-drill", elem_classes="iris-tool"):
         with gr.Column() as setting:
             gr.Markdown(t("drill.intro"))
-            topics = gr.Dropdown([], value=[], multiselect=True, label=t("drill.topics"), info=t("drill.topics_info"))
+            wanted = gr.Dropdown([], value=[], multiselect=True, label=t("drill.topics"), info=t("drill.topics_info"))
             kinds = gr.CheckboxGroup([], value=[], label=t("drill.kinds"), elem_id="iris-drill-kinds")
             with gr.Row():
                 count = gr.Number(COUNT, minimum=1, maximum=30, precision=0, label=t("drill.count"))
@@ -83,8 +78,8 @@ def build(page: Page) -> None:
     question = [asked, choice, words]
     all_of_it = [setting, taking, reported, clock, number, *question, current, status, by_topic, lines]
     for shows in (*([place.select] if isinstance(place, gr.Tab) else []), page.course.change):
-        shows(tab.show, [kept, *where], [topics, kinds, *all_of_it], **quick)
-    begin.click(tab.begin, [topics, kinds, count, minutes, *where], all_of_it, trigger_mode="once", **quick)
+        shows(tab.show, [kept, *where], [wanted, kinds, *all_of_it], **quick)
+    begin.click(tab.begin, [wanted, kinds, count, minutes, *where], all_of_it, trigger_mode="once", **quick)
     number.input(tab.turn, [number, current, *where], question, **quick)
     back.click(tab.step(-1), [number, current, *where], [number, *question], **quick)
     on.click(tab.step(1), [number, current, *where], [number, *question], **quick)
@@ -94,7 +89,7 @@ def build(page: Page) -> None:
         )
     for ends in (hand_in.click, time_up.click):
         ends(tab.hand_in, [kept, current, *where], all_of_it, trigger_mode="once", **quick)
-    wake.click(tab.show, [kept, *where], [topics, kinds, *all_of_it], **quick)
+    wake.click(tab.show, [kept, *where], [wanted, kinds, *all_of_it], **quick)
     gr.api(
         tab.api,
         api_name="mixed_drill",
@@ -113,9 +108,8 @@ class _Tab:
     def show(self, kept: Any, course: str | None, student: Any, request: gr.Request) -> Update:
         """What there is: the drill under way, else the last report, and the form for a new one."""
         known = self.page.courses.get(course or "")
-        choices = [(topic.title, topic.id) for topic in known.topics] if known else []
         form = (
-            gr.Dropdown(choices),
+            gr.Dropdown(topics.choices(known, request)),
             gr.CheckboxGroup([(say(f"drill.{kind}", request), kind) for kind in KINDS], value=list(KINDS)),
         )
         try:
@@ -134,7 +128,7 @@ class _Tab:
 
     def begin(
         self,
-        topics: Sequence[str],
+        wanted: Any,
         kinds: Sequence[str],
         count: float | None,
         minutes: float | None,
@@ -145,7 +139,7 @@ class _Tab:
         """Set a drill and start the clock."""
         try:
             known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
-            chosen = list(topics) or [topic.id for topic in known.topics]
+            chosen = topics.chosen(known, wanted) or [topic.id for topic in known.topics]
             made = tool.begin(self.page.store, who, known, chosen, count or 0, minutes or 0, kinds, at)
             return self._taking(made, self.clock.now(), request)
         except IrisError as error:
@@ -159,8 +153,10 @@ class _Tab:
         except IrisError as error:
             return _problem(str(error)), gr.skip()
         if drill.handed_in is not None:
-            return _line(say("drill.closed", request)), gr.skip()
-        return _line(say("drill.saved", request, number=_answered(drill), count=len(drill.items))), _numbers(drill)
+            return running.status(say("drill.closed", request)), gr.skip()
+        return running.status(say("drill.saved", request, number=_answered(drill), count=len(drill.items))), _numbers(
+            drill
+        )
 
     def turn(self, place: str | None, current: str, course: str | None, student: Any, request: gr.Request) -> Update:
         """Another question."""
@@ -232,7 +228,7 @@ class _Tab:
                 return {"course": known.id, "seed": seed, "minutes": length / 60_000, "items": shown}
             return _marked(known, items, answers, seed)
         except IrisError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise running.refused(error) from error
 
     def _course(self, course: str | None, request: gr.Request) -> Course:
         known = self.page.courses.get(course or "")
@@ -272,7 +268,7 @@ class _Tab:
     def _report(self, course: Course, drill: Drill, request: gr.Request, line: str = "") -> Update:
         report = tool.report(drill)
         there, away = gr.Column(visible=True), gr.Column(visible=False)
-        status = _line(line) + view.summary(report, request)
+        status = running.status(line) + view.summary(report, request)
         shown = view.topics(course, report, request), view.review(report, request)
         return there, away, there, "", *_skipped(4), "", status, *shown
 
@@ -330,9 +326,5 @@ def _skipped(number: int) -> Update:
     return tuple(gr.skip() for _ in range(number))
 
 
-def _line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>" if text else ""
-
-
 def _problem(text: str) -> str:
-    return f'<p class="problem">{html.escape(text)}</p>'
+    return running.status(text, kind="problem")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import logging
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,10 @@ from iris.store import now
 from iris.study import days, plans
 from iris.study.plans import Asked, Kept
 from iris.tools import planner as tool
-from iris.ui import clock, downloads
+from iris.ui import clock, downloads, running, topics
 from iris.ui import planner_view as view
 from iris.ui.page import Page
 from iris.ui.strings import language, say, t
-
-log = logging.getLogger(__name__)
 
 UNSURE, MIDDLE, SURE = 0.2, 0.5, 0.9
 """Confidence behind the words "hardly", none, and "well"."""
@@ -54,7 +51,7 @@ def build(page: Page) -> None:
                 [], value=[], multiselect=True, label=t("planner.weekdays_off"), elem_id="iris-plan-weekdays"
             )
             off = gr.Textbox("", label=t("planner.days_off"), placeholder="2026-12-24, 2026-12-25", max_lines=1)
-        topics = gr.Dropdown([], value=[], multiselect=True, label=t("planner.topics"), info=t("planner.topics_info"))
+        chosen = gr.Dropdown([], value=[], multiselect=True, label=t("planner.topics"), info=t("planner.topics_info"))
         with gr.Row():
             unsure = gr.Dropdown([], value=[], multiselect=True, label=t("planner.unsure"))
             sure = gr.Dropdown([], value=[], multiselect=True, label=t("planner.sure"))
@@ -74,7 +71,7 @@ def build(page: Page) -> None:
 
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     where = [page.course, page.student, zone]
-    form = [exam, hours, begin, weekdays, off, topics, unsure, sure]
+    form = [exam, hours, begin, weekdays, off, chosen, unsure, sure]
     plan = [status, chart, shown, ticks, again, ics, ask, tips]
     for shows in (*([place.select] if isinstance(place, gr.Tab) else []), page.course.change):
         shows(tab.show, where, [*form, *plan], js=clock.ASK, **quick)
@@ -112,7 +109,7 @@ class _Tab:
         names = say("planner.weekdays", request).split()
         weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)])
         known = self.page.courses.get(course or "")
-        choices = [(topic.title, topic.id) for topic in known.topics] if known else []
+        choices = topics.choices(known, request)
         lists = [gr.Dropdown(choices, value=[]) for _ in range(3)]
         form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists]
         if known is None:
@@ -133,9 +130,9 @@ class _Tab:
         begin: str,
         weekdays: Sequence[int],
         off: str,
-        topics: Sequence[str],
-        unsure: Sequence[str],
-        sure: Sequence[str],
+        wanted: Any,
+        unsure: Any,
+        sure: Any,
         course: str | None,
         student: Any,
         zone: str,
@@ -144,10 +141,10 @@ class _Tab:
         """Make the plan that the form asks for."""
 
         def made(known: Course, who: str) -> Kept:
-            chosen = list(topics) or [topic.id for topic in known.topics]
-            chosen += [name for name in (*unsure, *sure) if name not in chosen]
-            confidence = {name: SURE if name in sure else MIDDLE for name in chosen}
-            confidence |= dict.fromkeys(unsure, UNSURE)
+            chosen = topics.chosen(known, wanted) or [topic.id for topic in known.topics]
+            confidence = dict.fromkeys(chosen, MIDDLE)
+            confidence |= dict.fromkeys(topics.chosen(known, sure), SURE)
+            confidence |= dict.fromkeys(topics.chosen(known, unsure), UNSURE)
             words = [text for text in re.split(r"[,;\s]+", off or "") if text]
             asked = tool.from_words(
                 exam or "", 0 if hours is None else hours, confidence, words, known, begin or "17:00"
@@ -214,25 +211,17 @@ class _Tab:
             kept = plans.load(self.page.store, who, known.id) if known else None
             if known is None or kept is None:
                 raise plans.no_plan()
-            yield "", _line(say("planner.writing", request))
-            opening = self.page.models.open(model)
-            while True:
-                try:
-                    line = next(opening)
-                except StopIteration as opened:
-                    engine = opened.value
-                    break
-                yield gr.skip(), _line(line)
+            yield "", running.status(say("planner.writing", request))
+            engine = yield from running.opened(
+                self.page.models.open(model), lambda text: (gr.skip(), running.status(text))
+            )
             today = days.day_of(now(), days.zone(zone))
             for text in tool.tips(engine, known, kept.plan, today, language(request)):
                 yield text, gr.skip()
             plans.keep_tips(self.page.store, who, known.id, kept.revision, text)
             yield gr.skip(), ""
-        except IrisError as error:
-            yield gr.skip(), _problem(str(error))
-        except Exception:
-            log.exception("tips failed")
-            yield gr.skip(), _problem(say("planner.crashed", request))
+        except Exception as error:
+            yield gr.skip(), _problem(running.problem(error, "tips could not be written"))
 
     def api(
         self,
@@ -267,7 +256,7 @@ class _Tab:
             )
             return tool.as_json(known, tool.preview(known, asked, today))
         except IrisError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise running.refused(error) from error
 
     def _changed(
         self, change: Callable[[Course, str], Kept], course: str | None, student: Any, zone: str, request: gr.Request
@@ -334,9 +323,5 @@ def _skipped(number: int) -> Update:
     return tuple(gr.skip() for _ in range(number))
 
 
-def _line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>" if text else ""
-
-
 def _problem(text: str) -> str:
-    return f'<p class="problem">{html.escape(text)}</p>'
+    return running.status(text, kind="problem")

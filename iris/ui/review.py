@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import time
 from collections.abc import Callable
@@ -18,19 +17,13 @@ from iris.errors import CardError, IrisError
 from iris.store import now
 from iris.study import anki, cards, days, memory, plans, progress, spreadsheet
 from iris.study.cards import Card
-from iris.ui import clock, downloads
+from iris.ui import clock, downloads, running
 from iris.ui import review_view as view
+from iris.ui.formulas import LATEX
 from iris.ui.page import Page
 from iris.ui.strings import say, t
 
 GRADES = ("again", "hard", "good", "easy")
-LATEX = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-    {"left": "$", "right": "$", "display": False},
-]
-
 Update = tuple[Any, ...]
 
 # What the page can do by itself: turning a card over needs no server.
@@ -245,8 +238,8 @@ class _Tab:
         due = cards.due(store, student, course.id, at, where)
         if not due:
             text = "" if line else say("review.nothing_due", request)
-            return counted, *_away(), _line(" ".join(filter(None, [line, text])))
-        return counted, *self._face(due[0], course, at, request), _line(line)
+            return counted, *_away(), running.status(" ".join(filter(None, [line, text])))
+        return counted, *self._face(due[0], course, at, request), running.status(line)
 
     def _face(self, card: Card, course: Course, at: int, request: gr.Request) -> Update:
         """Everything that shows a card, its answer still hidden."""
@@ -291,9 +284,5 @@ def _skipped(number: int) -> Update:
     return tuple(gr.skip() for _ in range(number))
 
 
-def _line(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>" if text else ""
-
-
 def _problem(text: str) -> str:
-    return f'<p class="problem">{html.escape(text)}</p>'
+    return running.status(text, kind="problem")

@@ -46,13 +46,13 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
-    ("iris.ui.chats", "iris.ui.chat_keeper"),
+    ("iris.ui.chats", "iris.ui.chat_keeper", "iris.ui.chat_card"),
     ("iris.ui.quiz_view", "iris.ui.planner_view", "iris.ui.review_view", "iris.ui.drill_view", "iris.ui.take_along"),
     ("iris.ui.topics", "iris.ui.clock", "iris.ui.downloads"),
     ("iris.ui.page",),
     (
         *("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
-        *("iris.ui.richtext", "iris.ui.running"),
+        *("iris.ui.richtext", "iris.ui.running", "iris.ui.formulas"),
     ),
     ("iris.ui.strings",),
     ("iris.ui",),
