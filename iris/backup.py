@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from iris import store
+from iris import store, store_errors
 from iris.errors import StoreError
 
 _MAGIC = b"SQLite format 3\x00"
@@ -56,6 +56,8 @@ def copy(source: Path, target: Path) -> int:
         finally:
             fresh.unlink(missing_ok=True)
     except (sqlite3.Error, OSError) as error:
+        if isinstance(error, sqlite3.Error) and store_errors.is_damage(error):
+            raise _damaged(source, str(error)) from error
         raise StoreError(
             f"The store {source} could not be saved to {target} ({error}). Is the disk full, or the folder missing or "
             "read-only? An earlier backup there is as it was."
@@ -75,7 +77,11 @@ def _copied(source: Path, target: Path) -> None:
         write.close()
         read.close()
     if found != ["ok"]:
-        raise StoreError(
-            f"The store {source} is damaged, and its copy was not kept: {'; '.join(found)}. Keep your earlier backups; "
-            "stop Iris and put the last good one in the store's place."
-        )
+        raise _damaged(source, "; ".join(found))
+
+
+def _damaged(source: Path, what: str) -> StoreError:
+    return StoreError(
+        f"The store {source} is damaged, and its copy was not kept: {what}. Keep your earlier backups; stop Iris and "
+        "put the last good one in the store's place."
+    )

@@ -17,10 +17,15 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file is damaged, or no SQLite file at all."""
+    return _code(error) in _DAMAGED
+
+
 def opening(path: Path, error: sqlite3.Error) -> StoreError:
     """What to raise when the store cannot be opened."""
     code = _code(error)
-    if code in _DAMAGED:
+    if is_damage(error):
         return StoreError(f"The store {path} is damaged or no SQLite file ({error}). {_RESTORE.format(path=path)}")
     if code == sqlite3.SQLITE_BUSY:
         return StoreError(f"The store {path} is being changed by another program. Try again when that is done.")
@@ -43,7 +48,7 @@ _RESTORE = (
 def failed(error: sqlite3.DatabaseError, *, writing: bool) -> StoreError | None:
     """What to raise for an error inside a transaction; None for a mistake in the SQL, which stays what it is."""
     code = _code(error)
-    if code in _DAMAGED:
+    if is_damage(error):
         return StoreError(
             "What Iris has saved cannot be read: its file is damaged. Tell whoever runs this Iris: it has to be "
             "stopped, and iris.db in its state folder put back from a backup."

@@ -49,10 +49,8 @@ def save(
 ) -> str:
     """Keep the conversation as it is now; returns the id of the chat it is kept in.
 
-    Nothing is overwritten that the page did not show. So the conversation gets a new id
-    - if the chat holds more than the page knew of: it was continued elsewhere meanwhile, and both are kept;
-    - if the student has no such chat (any more): then only the last question and what follows it are kept, because
-      the rest was deleted on purpose.
+    Nothing is overwritten that the page did not show: if the chat holds more than the page knew of, it was continued
+    in another window meanwhile, and this conversation becomes a chat of its own.
 
     Args:
         chat: the id under which the page holds it.
@@ -61,6 +59,7 @@ def save(
             begins with this, under the id ``chat``.
 
     Raises:
+        ChatError: the student has no such chat (any more).
         StoreError: it could not be saved; the chat is as it was.
     """
     with store.write() as connection:
@@ -68,12 +67,10 @@ def save(
         begins = before is None
         if before is not None:
             if not _owned(connection, student, chat):
-                messages, begins = _last_turn(messages), True
-            else:
-                kept = _messages(connection, chat)
-                begins = not _knew(before, kept)
-            if begins:
-                chat, kept = new_id(), ()
+                raise _gone()
+            kept = _messages(connection, chat)
+            if not _knew(before, kept):
+                begins, chat, kept = True, new_id(), ()
         if begins:
             connection.execute("INSERT INTO chats VALUES (?, ?, '', '', 0, ?, ?)", (chat, student, at, at))
         same = 0
@@ -196,11 +193,6 @@ def _knew(before: Sequence[Message], kept: Sequence[Message]) -> bool:
         shown.role == stored.role and (shown.role == "user" or stored.text.startswith(shown.text))
         for shown, stored in zip(before, kept, strict=False)
     )
-
-
-def _last_turn(messages: Sequence[Message]) -> Sequence[Message]:
-    questions = [place for place, message in enumerate(messages) if message.role == "user"]
-    return messages[questions[-1] :] if questions else messages
 
 
 def _title(messages: Sequence[Message]) -> str:

@@ -37,6 +37,10 @@ def forget(store: Store, student: str) -> None:
     """
     with store.write() as connection:
         connection.execute("DELETE FROM students WHERE id = ?", (student,))
+        # A full-text index keeps the words of what was deleted until its parts are merged.
+        indexes = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%USING fts5%'"
+        for row in connection.execute(indexes).fetchall():
+            connection.execute(f"INSERT INTO {row['name']} ({row['name']}) VALUES ('optimize')")
     store.scrub()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -63,14 +64,15 @@ class Keeper:
             except StoreError as error:
                 log.error("a chat will not be saved: %s", error)
                 name, unsaved = "", say("chats.not_saved", request)
+            if self._deleted(name, current):
+                current, history = {}, []
             record = _Record(self._page.store, name, current, _plain(history), unsaved)
-            told: Any = record.current()
             try:
                 for update in answer(question, history, *more, event):
-                    yield (*update, told)
-                    told = gr.skip()
-                    if isinstance(update[0], list):
-                        record.shows(_plain(update[0]))
+                    shown = _plain(update[0]) if isinstance(update[0], list) else None
+                    yield (*update, record.current() if record.is_new(shown) else gr.skip())
+                    if shown is not None:
+                        record.shows(shown)
                 failure = record.save()
                 if failure:
                     yield (*problem(failure), record.current())
@@ -80,6 +82,19 @@ class Keeper:
                 record.save()
 
         return handler
+
+    def _deleted(self, name: str, current: Any) -> bool:
+        """Whether the page shows a chat that its student has deleted in another window."""
+        chat, owner = _ids(current)
+        if not chat or not name or owner != name:
+            return False
+        try:
+            chats.find(self._page.store, name, chat)
+        except ChatError:
+            return True
+        except StoreError as error:
+            log.error("a chat could not be read: %s", error)
+        return False
 
     def restore(self, saved: Any, current: Any, value: Any, request: gr.Request) -> tuple[Any, Any, Any]:
         """What a page that is loaded shows: (conversation, the browser's copy, which chat it is)."""
@@ -113,13 +128,17 @@ class _Record:
         self._failed = False
         self._begins = not chat or owner != name
         self._chat = chats.new_id() if self._begins else chat
-        self._told = self._chat
+        self._told = ""
         self._known = self._now = shown
 
     @property
     def moved(self) -> bool:
         """Whether the page was told another id than the one it is saved under."""
-        return self._told != self._chat
+        return self._told not in ("", self._chat)
+
+    def is_new(self, messages: tuple[Message, ...] | None) -> bool:
+        """Whether the page has yet to be told its chat: it has, once there is more on it than before."""
+        return not self._told and messages not in (None, self._now)
 
     def current(self) -> dict[str, str]:
         self._told = self._chat
@@ -146,15 +165,19 @@ class _Record:
                 chats.delete(self._store, self._name, self._chat)
                 self._begins = True
             else:
-                before = None if self._begins else self._known
-                self._chat = chats.save(self._store, self._name, self._chat, self._now, before)
-                self._begins = False
+                self._save()
         except IrisError as error:
             log.error("a chat could not be saved: %s", error)
             self._failed = True
             return str(error)
         self._known, self._failed = self._now, False
         return ""
+
+    def _save(self) -> None:
+        before = None if self._begins else self._known
+        with suppress(ChatError):  # it was deleted while the answer was being written, and stays so
+            self._chat = chats.save(self._store, self._name, self._chat, self._now, before)
+            self._begins = False
 
 
 def _ids(current: Any) -> tuple[str, str]:

@@ -64,15 +64,6 @@ class Panel:
     show: gr.Button
 
 
-class _List(gr.Radio):
-    """A Radio that takes what the page sends: Gradio knows the choices of a page no longer after a restart."""
-
-    is_template = True
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload if isinstance(payload, str) else None
-
-
 def layout() -> Panel:
     """Lay out the list, closed, where the conversation will follow; its ``show`` button is rendered by the caller."""
     with gr.Column(elem_id="iris-chats", visible=False) as column:
@@ -83,7 +74,9 @@ def layout() -> Panel:
             label=t("chats.search"), placeholder=t("chats.search_hint"), lines=1, elem_id="iris-chats-search"
         )
         status = gr.HTML("", elem_id="iris-chats-status")
-        chosen = _List([], label=t("chats.list"), elem_id="iris-chats-list")
+        chosen = gr.Radio([], label=t("chats.list"), elem_id="iris-chats-list")
+        # Gradio knows a page's choices no longer when it has been restarted; whose a chat is, the store knows.
+        chosen.preprocess = lambda payload: payload if isinstance(payload, str) else None
         with gr.Column(visible=False, elem_id="iris-chats-actions") as actions:
             with gr.Row():
                 opened = gr.Button(t("chats.open"), variant="primary", size="sm")
@@ -112,9 +105,8 @@ def connect(panel: Panel, page: Page, shown: Shown) -> None:
     student, chosen, search = page.student, panel.chosen, panel.search
     listed = [chosen, panel.actions, panel.confirm, panel.status]
 
-    panel.show.click(of.show, [search, student], [panel.column, *listed], api_name="chats_show", **quick).then(
-        None, js=_INTO, **quick
-    )
+    shows = panel.show.click(of.show, [search, student], [panel.column, *listed], api_name="chats_show", **quick)
+    shows.then(None, js=_INTO, **quick)
     panel.back.click(lambda: gr.Column(visible=False), None, panel.column, **quick).then(None, js=_BACK, **quick)
     search.input(of.listed, [search, student], listed, trigger_mode="always_last", api_name="chats_search", **quick)
     search.submit(of.listed, [search, student], listed, **quick)
