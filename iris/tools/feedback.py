@@ -40,8 +40,8 @@ class Feedback:
     Attributes:
         question, answer: as they were read.
         reference: what the answer was compared with; empty where there is nothing.
-        origin: where the reference is from: ``given`` with the request, the ``course``'s own answer to this question, or
-            the passage of the ``notes`` that speaks about it.
+        origin: where the reference is from: ``given`` with the request, the ``course``'s own answer to this question,
+            or the passage of the ``notes`` that speaks about it.
         source: of the reference, for the reader.
         grade: points and score; None without a reference.
         better: a better answer.

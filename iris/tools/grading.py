@@ -1,8 +1,8 @@
 """A student's answer against a reference, in code: which points it covers, what it contradicts, and a score.
 
-The reference is cut into points, a clause or two each. A point is covered when enough of its words, weighed by how rare they
-are in the course, stand together in the answer; words that the question already has count for nothing. A model is not
-asked, so the same answer gets the same score every time, and every part of the score can be shown.
+The reference is cut into points, a clause or two each. A point is covered when enough of its words, weighed by how rare
+they are in the course, stand together in the answer; words that the question already has count for nothing. A model is
+not asked, so the same answer gets the same score every time, and every part of the score can be shown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST = 2.0
 PENALTY = 0.1
 """What each contradiction takes off the score, beside the point it was about."""
 SPEAKS_OF = 0.6
-"""A clause with this share of a point's weight speaks of the point, and can contradict it by a number or an opposite …"""
+"""A clause with this share of a point's weight speaks of it, and can contradict it by a number or an opposite …"""
 NEARLY_ALL = 0.8
 """… and by a negation only with this share: in other words, one side may well need a "not"."""
 WINDOW = 4
