@@ -90,6 +90,10 @@ class _Point:
     weights: dict[str, float]
     numbers: frozenset[str]
 
+    @property
+    def shown(self) -> str:
+        return self.text.rstrip(" ,;:")
+
     def total(self) -> float:
         return sum(self.weights.values())
 
@@ -97,7 +101,7 @@ class _Point:
 def grade(answer: str, reference: str, question: str, lexicon: Lexicon) -> Grade:
     """Grade ``answer`` to ``question`` against ``reference`` by ``RUBRIC``."""
     points = _points(reference, question, lexicon)
-    missing = tuple(Finding(point.text, "missing", 0.0) for point in points)
+    missing = tuple(Finding(point.shown, "missing", 0.0) for point in points)
     if not words.tokens(answer):
         return Grade(0.0, missing, "empty")
     if repeats(answer, question):
@@ -136,7 +140,7 @@ def repeats(answer: str, question: str) -> bool:
 
 def key_points(reference: str, question: str, lexicon: Lexicon) -> tuple[str, ...]:
     """The points that ``grade`` looks for."""
-    return tuple(point.text for point in _points(reference, question, lexicon))
+    return tuple(point.shown for point in _points(reference, question, lexicon))
 
 
 def _points(reference: str, question: str, lexicon: Lexicon) -> tuple[_Point, ...]:
@@ -202,11 +206,11 @@ def _finding(point: _Point, clauses: Sequence[str]) -> Finding:
     quote = max(best, key=lambda sentence: _share(point, sentence, total))
     matches = _matches(point, " ".join(best))
     if share < PARTLY or len(matches) < min(MATCHES - 1, len(point.weights)):
-        return Finding(point.text, "missing", share)
+        return Finding(point.shown, "missing", share)
     if error := _contradiction(point, quote, " ".join(clauses)):
-        return Finding(point.text, "contradicted", share, quote, error)
+        return Finding(point.shown, "contradicted", share, quote, error)
     covered = share >= COVERED and len(matches) >= min(MATCHES, len(point.weights))
-    return Finding(point.text, "covered" if covered else "partly", share, quote)
+    return Finding(point.shown, "covered" if covered else "partly", share, quote)
 
 
 def _matches(point: _Point, text: str) -> list[str]:

@@ -40,6 +40,8 @@ scriptlevel width height depth voffset notation mathsize
 """
 _ALLOWED_TAGS, _ALLOWED_ATTRIBUTES = frozenset(_TAGS.split()), frozenset(_ATTRIBUTES.split())
 _NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+# Names of operators that the converter does not know.
+_NAMES = re.compile(r"\\(arg|plim|sgn|softmax|argmin|argmax)(?![a-zA-Z])")
 MAX_FORMULA = 2000
 """Characters of a formula that is set; a longer one is shown as it is written."""
 
@@ -77,7 +79,7 @@ def math(latex: str, *, display: bool = False) -> str:
     if len(source) > MAX_FORMULA:
         return as_written
     try:
-        found = convert(source.replace("<", r"\lt ").replace(">", r"\gt "), display="block" if display else "inline")
+        found = convert(_NAMES.sub(r"\\operatorname{\1}", source).replace("<", r"\lt ").replace(">", r"\gt "), display="block" if display else "inline")
         root = ElementTree.fromstring(re.sub(r"&(?!#?\w+;)", "&amp;", found))
     except Exception:  # whatever a parser makes of broken LaTeX
         return as_written
