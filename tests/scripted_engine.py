@@ -20,8 +20,8 @@ from typing import Any
 class Script:
     """What the server says to every question, and what it was asked.
 
-    ``pieces`` are streamed ``pause_s`` apart; a piece of None breaks the connection off. ``reply`` chooses the pieces by
-    the messages instead.
+    ``pieces`` are streamed ``pause_s`` apart; a piece of None breaks the connection off. ``reply`` chooses the pieces
+    by the messages instead.
     """
 
     pieces: list[str | None] = field(default_factory=lambda: ["An answer."])

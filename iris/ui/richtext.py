@@ -79,7 +79,10 @@ def math(latex: str, *, display: bool = False) -> str:
     if len(source) > MAX_FORMULA:
         return as_written
     try:
-        found = convert(_NAMES.sub(r"\\operatorname{\1}", source).replace("<", r"\lt ").replace(">", r"\gt "), display="block" if display else "inline")
+        found = convert(
+            _NAMES.sub(r"\\operatorname{\1}", source).replace("<", r"\lt ").replace(">", r"\gt "),
+            display="block" if display else "inline",
+        )
         root = ElementTree.fromstring(re.sub(r"&(?!#?\w+;)", "&amp;", found))
     except Exception:  # whatever a parser makes of broken LaTeX
         return as_written

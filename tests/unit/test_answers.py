@@ -58,7 +58,9 @@ def test_a_source_that_is_none_is_refused_and_nothing_changes(store: Store) -> N
 
 
 def test_what_was_asked_is_known_again(store: Store) -> None:
-    quizzes.save(store, "a", "bread", [Given("m1/numeric", "t", "numeric", "How much?"), Given("q1", "t", "short", "?")])
+    quizzes.save(
+        store, "a", "bread", [Given("m1/numeric", "t", "numeric", "How much?"), Given("q1", "t", "short", "?")]
+    )
     quizzes.save(store, "a", "bread", [Given("m1", "t", "choice", "How much again?")])
     assert quizzes.seen(store, "a", "bread") == {"m1": 2, "q1": 1}
     assert quizzes.questions(store, "a", "bread") == ("How much again?", "How much?", "?")

@@ -54,7 +54,8 @@ GOOD = [
     ),
     (
         "model-registry-deployment-q02",
-        "The new model gets a copy of live requests, predictions are logged, but users only see the old model's answers.",
+        "The new model gets a copy of live requests, predictions are logged, but users only see the answers of the old "
+        "model.",
     ),
     (
         "automl-q08",
@@ -63,8 +64,8 @@ GOOD = [
     ),
     (
         "monitoring-q01",
-        "Request id, timestamp, entity keys, model version, the feature values as the model saw them, the raw score and "
-        "the decision with its threshold, latency and whether a fallback was used.",
+        "Request id, timestamp, entity keys, model version, the feature values as the model saw them, the raw score "
+        "and the decision with its threshold, latency and whether a fallback was used.",
     ),
 ]
 WRONG = [
