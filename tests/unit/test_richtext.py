@@ -13,9 +13,9 @@ from iris import courses
 from iris.ui import richtext
 
 _TAGS = """
-p em strong code pre ul ol li blockquote h1 h2 h3 h4 h5 h6 hr br table thead tbody tr th td math mrow mi mo mn mtext
-mspace ms msup msub msubsup munder mover munderover mfrac msqrt mroot mtable mtr mtd mstyle mpadded mphantom menclose merror
-semantics mmultiscripts mprescripts none
+p em strong code pre ul ol li blockquote h1 h2 h3 h4 h5 h6 hr br table thead tbody tr th td
+math mrow mi mo mn mtext mspace ms msup msub msubsup munder mover munderover mfrac msqrt mroot mtable mtr mtd mstyle
+mpadded mphantom menclose merror semantics mmultiscripts mprescripts none
 """
 ALLOWED = set(_TAGS.split())
 HOSTILE = (
