@@ -219,9 +219,7 @@ def _lines(title: str, found: Sequence[Passage], lexicon: Lexicon) -> list[Line]
 _PITFALL = re.compile(r"mistake|pitfall|error|caution|warning|trap|fallgrop|misstag|fehler|falle|hata|tuzak", re.I)
 _WORKED = re.compile(r"example|worked|exempel|beispiel|örnek", re.I)
 _WARNING = re.compile(r"\b(?:mistake|never|do not|don't|careful|beware|avoid|confus\w+|wrong\w*|not the same)\b", re.I)
-_DEFINES = re.compile(
-    r"\b(?:is|are|means|mean|calls?|called|maps?|predicts?|consists?|measures?|describes?|denotes?)\b"
-)
+_DEFINES = re.compile(r"\b(?:is|are|means?|calls?|called|maps?|predicts?|consists?|measures?|describes?|denotes?)\b")
 _LONGEST = 260
 """Characters of a line at most; a sheet is for looking things up."""
 

@@ -29,6 +29,9 @@ GOOD_ENOUGH = 0.6
 PERFECT = 0.95
 """Score from which there is nothing to improve."""
 
+HALF_RIGHT = (0.3, 0.75)
+"""Scores of an example's answer."""
+
 Origin = Literal["given", "course", "notes", ""]
 Better = Literal["model", "reference", "unchecked", ""]
 
@@ -40,8 +43,8 @@ class Feedback:
     Attributes:
         question, answer: as they were read.
         reference: what the answer was compared with; empty where there is nothing.
-        origin: where the reference is from: ``given`` with the request, the ``course``'s own answer to this question, or
-            the passage of the ``notes`` that speaks about it.
+        origin: where the reference is from: ``given`` with the request, the ``course``'s own answer to this question,
+            or the passage of the ``notes`` that speaks about it.
         source: of the reference, for the reader.
         grade: points and score; None without a reference.
         better: a better answer.
@@ -182,8 +185,11 @@ def example(course: Course | None) -> tuple[str, str]:
         RequestError: the course has no questions.
     """
     fit = [row for row in course.questions if row.kind in ("why", "mechanism", "comparison")] if course else []
+    lexicon = words.lexicon(course)
     for row in fit or (course.questions if course else ()):
         sentences = passages.sentences(row.answer)
-        if len(sentences) >= 3:
-            return row.question, " ".join(sentences[: len(sentences) // 2])
+        for number in range(1, len(sentences)):
+            answer = " ".join(sentences[:number])
+            if HALF_RIGHT[0] <= grading.grade(answer, row.answer, row.question, lexicon).score <= HALF_RIGHT[1]:
+                return row.question, answer
     raise RequestError("This course has no questions with answers to show an example of.")

@@ -1,8 +1,8 @@
 """A student's answer against a reference, in code: which points it covers, what it contradicts, and a score.
 
-The reference is cut into points, a clause or two each. A point is covered when enough of its words, weighed by how rare they
-are in the course, stand together in the answer; words that the question already has count for nothing. A model is not
-asked, so the same answer gets the same score every time, and every part of the score can be shown.
+The reference is cut into points, a clause or two each. A point is covered when enough of its words, weighed by how rare
+they are in the course, stand together in the answer; words that the question already has count for nothing. A model is
+not asked, so the same answer gets the same score every time, and every part of the score can be shown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST = 2.0
 PENALTY = 0.1
 """What each contradiction takes off the score, beside the point it was about."""
 SPEAKS_OF = 0.6
-"""A clause with this share of a point's weight speaks of the point, and can contradict it by a number or an opposite …"""
+"""A clause with this share of a point's weight speaks of it, and can contradict it by a number or an opposite …"""
 NEARLY_ALL = 0.8
 """… and by a negation only with this share: in other words, one side may well need a "not"."""
 WINDOW = 4
@@ -90,6 +90,10 @@ class _Point:
     weights: dict[str, float]
     numbers: frozenset[str]
 
+    @property
+    def shown(self) -> str:
+        return self.text.rstrip(" ,;:")
+
     def total(self) -> float:
         return sum(self.weights.values())
 
@@ -97,7 +101,7 @@ class _Point:
 def grade(answer: str, reference: str, question: str, lexicon: Lexicon) -> Grade:
     """Grade ``answer`` to ``question`` against ``reference`` by ``RUBRIC``."""
     points = _points(reference, question, lexicon)
-    missing = tuple(Finding(point.text, "missing", 0.0) for point in points)
+    missing = tuple(Finding(point.shown, "missing", 0.0) for point in points)
     if not words.tokens(answer):
         return Grade(0.0, missing, "empty")
     if repeats(answer, question):
@@ -136,7 +140,7 @@ def repeats(answer: str, question: str) -> bool:
 
 def key_points(reference: str, question: str, lexicon: Lexicon) -> tuple[str, ...]:
     """The points that ``grade`` looks for."""
-    return tuple(point.text for point in _points(reference, question, lexicon))
+    return tuple(point.shown for point in _points(reference, question, lexicon))
 
 
 def _points(reference: str, question: str, lexicon: Lexicon) -> tuple[_Point, ...]:
@@ -202,11 +206,11 @@ def _finding(point: _Point, clauses: Sequence[str]) -> Finding:
     quote = max(best, key=lambda sentence: _share(point, sentence, total))
     matches = _matches(point, " ".join(best))
     if share < PARTLY or len(matches) < min(MATCHES - 1, len(point.weights)):
-        return Finding(point.text, "missing", share)
+        return Finding(point.shown, "missing", share)
     if error := _contradiction(point, quote, " ".join(clauses)):
-        return Finding(point.text, "contradicted", share, quote, error)
+        return Finding(point.shown, "contradicted", share, quote, error)
     covered = share >= COVERED and len(matches) >= min(MATCHES, len(point.weights))
-    return Finding(point.text, "covered" if covered else "partly", share, quote)
+    return Finding(point.shown, "covered" if covered else "partly", share, quote)
 
 
 def _matches(point: _Point, text: str) -> list[str]:

@@ -120,7 +120,7 @@ def tolerance(right: Quantity, *, approximate: bool = False, others: Sequence[Qu
     only about a value is asked for it is 2 %. Never does the tolerance reach half way to one of the wrong ``others``.
     """
     allowed = abs(right.value) * EXACT
-    if right.step and right.step < 1 or right.step > 1:
+    if right.step not in (0.0, 1.0):
         allowed = max(allowed, 0.5 * right.step * (1 + EXACT))
     if approximate:
         allowed = max(allowed, ABOUT * abs(right.value))
@@ -201,7 +201,7 @@ def _readings(match: re.Match[str]) -> Iterator[Quantity]:
 
 
 def _values(digits: str) -> Iterator[tuple[float, float]]:
-    """The numbers that a run of digits and separators can mean, the English one first, and the worth of a last digit."""
+    """What a run of digits and separators can mean, in English first, and what one in the last digit is worth."""
     marks = {mark for mark in ".,' " if mark in digits}
     if not marks:
         yield float(digits), 1.0

@@ -186,7 +186,7 @@ def _row(item: Item) -> str:
 def _spread(
     candidates: Sequence[Item], wanted: Wanted, shuffle: random.Random, there: Sequence[Item], keep_order: bool = False
 ) -> list[Item]:
-    """As many of the candidates as are missing: rows once, topics and kinds in turn, no question twice in other words."""
+    """As many of the candidates as are missing: each row once, topics and kinds in turn."""
     pool = list(candidates)
     if not keep_order:
         shuffle.shuffle(pool)

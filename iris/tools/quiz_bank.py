@@ -24,7 +24,8 @@ _NEEDS_OPTIONS = re.compile(
     re.I,
 )
 _COMPARES_OPTIONS = re.compile(
-    r"\b(?:best|most|least|likely|likeliest|main|mainly|closest|first|directly|above all|sensible|plausible|should|good)\b",
+    r"\b(?:best|most|least|likely|likeliest|main|mainly|closest|first|directly|above all|sensible|plausible|should|"
+    r"good)\b",
     re.I,
 )
 _APPROXIMATE = re.compile(r"\b(?:about|roughly|approximately|approximate|estimate)\b", re.I)

@@ -139,7 +139,7 @@ def _broken(text: str) -> bool:
 
 
 def _options(item: Item) -> bool:
-    """Distinct options of which exactly one is the answer. Distinct means: not by case, punctuation or notation only."""
+    """Distinct options of which exactly one is the answer; case, punctuation and notation make no difference."""
     if item.kind in ("short", "numeric"):
         return not item.options
     if item.kind == "true_false":

@@ -14,21 +14,19 @@ from functools import lru_cache
 from iris.courses import Course
 
 # Words that say how something is put, not what it is about, in the languages of the interface.
-_STOP = frozenset(
-    """
-    a an the of to in on at by for with from as is are was were be been being am do does did has have had having it
-    its itself this that these those and or but if then than so such i you we they he she my your our their his her
-    them s t re ve ll d m what which who whom whose where when why how can could would should will may might must
-    shall there here each any some all both more most very just only also about into over between out up down per
-    one you're please tell show explain describe define give provide case
-    och att det den som en ett är på av för med till från inte om kan man de vi du jag så hur vad varför när
-    der die das ein eine einen einem und oder ist sind mit von zu im den dem des für auf nicht als wie was warum
-    ve bir bu da de için ile olarak gibi daha çok ne nasıl neden olan
-    """.split()
-)
-NEGATIONS = frozenset(
-    "not no non never cannot without neither nor none nothing isn doesn don didn won aren wasn".split()
-)
+_STOP_WORDS = """
+a an the of to in on at by for with from as is are was were be been being am do does did has have had having it
+its itself this that these those and or but if then than so such i you we they he she my your our their his her
+them s t re ve ll d m what which who whom whose where when why how can could would should will may might must
+shall there here each any some all both more most very just only also about into over between out up down per
+one you're please tell show explain describe define give provide case
+och att det den som en ett är på av för med till från inte om kan man de vi du jag så hur vad varför när
+der die das ein eine einen einem und oder ist sind mit von zu im den dem des für auf nicht als wie was warum
+ve bir bu da de için ile olarak gibi daha çok ne nasıl neden olan
+"""
+_STOP = frozenset(_STOP_WORDS.split())
+_NEGATING = "not no non never cannot without neither nor none nothing isn doesn don didn won aren wasn"
+NEGATIONS = frozenset(_NEGATING.split())
 
 # LaTeX commands that only set type; others (\eta, \log) are words of the formula.
 _SETTING = re.compile(

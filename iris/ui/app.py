@@ -87,6 +87,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "quiet": True,
         "show_error": True,
         "enable_monitoring": False,
+        "mcp_server": settings.mcp,
         "ssr_mode": False,  # a second server, in Node, for a page that is all script anyway
         "app_kwargs": {"middleware": [Middleware(Headers)]},
     }

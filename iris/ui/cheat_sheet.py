@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from iris.courses import Course
 from iris.errors import IrisError, RequestError
 from iris.tools import cheat_sheet as tool
 from iris.tools import sheet_pdf
@@ -61,7 +60,7 @@ def build(page: Page) -> None:
     gr.api(
         tab.api,
         api_name="cheat_sheet",
-        api_description="A cheat sheet of one page for topics of a course: Markdown, its lines with their sources, and a PDF.",
+        api_description="A cheat sheet of one page for topics of a course: Markdown, lines with sources, and a PDF.",
         concurrency_limit=page.concurrency,
         concurrency_id="engine",
     )
@@ -150,8 +149,7 @@ class _Tab:
             engine = running.finished(self.page.models.open(model))
             sheet = tool.compose(known, topics, count=engine.count_tokens)
             if own_lines and known is not None:
-                for sheet in tool.add_own(engine, known, sheet):
-                    pass
+                *_, sheet = tool.add_own(engine, known, sheet)
         except IrisError as error:
             raise running.refused(error) from error
         return {

@@ -75,7 +75,7 @@ def build(page: Page) -> None:
     gr.api(
         tab.api,
         api_name="feedback",
-        api_description="Feedback on an answer to an exam question: points covered and missing, errors, score, better answer.",
+        api_description="Feedback on an exam answer: points covered and missing, errors, score, a better answer.",
         concurrency_limit=page.concurrency,
         concurrency_id="engine",
     )
@@ -159,8 +159,7 @@ class _Tab:
             found = tool.compare(known, question, answer, reference or "")
             if better and tool.improvable(found):
                 engine = running.finished(self.page.models.open(model))
-                for found in tool.improve(engine, known, found):
-                    pass
+                *_, found = tool.improve(engine, known, found)
         except IrisError as error:
             raise running.refused(error) from error
         grade = found.grade or grading.Grade(0.0, ())

@@ -76,7 +76,7 @@ def build(page: Page) -> None:
     gr.api(
         tab.api,
         api_name="quiz",
-        api_description="Make a quiz about topics of a course: items with their right answers, explanations and sources.",
+        api_description="Make a quiz about topics of a course: items with right answers, explanations and sources.",
         concurrency_limit=page.concurrency,
         concurrency_id="engine",
     )
@@ -199,8 +199,7 @@ class _Tab:
             quiz = tool.prepare(known, wanted)
             if quiz.missing:
                 engine = running.finished(self.page.models.open(model))
-                for quiz in tool.write(engine, known, quiz):
-                    pass
+                *_, quiz = quiz, *tool.write(engine, known, quiz)
             quiz = tool.complete(known, quiz)
         except IrisError as error:
             raise running.refused(error) from error

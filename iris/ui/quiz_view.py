@@ -195,10 +195,11 @@ def _reviewed(place: int, taken: Taken, request: gr.Request | None) -> str:
         given = html.escape(taken.given) if taken.given else html.escape(say("quiz.unanswered", request))
         given = richtext.inline(taken.given) if taken.item.kind == "choice" and taken.given else given
     right = taken.item.answer
+    asked = taken.item.question.replace("\n\n> ", " → ")
     shown = html.escape(say(f"quiz.{right}", request)) if taken.item.kind == "true_false" else richtext.inline(right)
     return (
         f'<li class="{verdict}"><details><summary><b>{html.escape(sign)}</b> '
-        f'<span class="iris-rich">{richtext.inline(taken.item.question)}</span></summary>'
+        f'<span class="iris-rich">{richtext.inline(asked)}</span></summary>'
         f"<p>{html.escape(say('quiz.your_answer', request))} {given}</p>"
         f'<p>{html.escape(say("quiz.right_answer", request))} <span class="iris-rich">{shown}</span></p>'
         f"{_solution(taken, request) if taken.mark else ''}</details></li>"

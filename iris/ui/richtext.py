@@ -20,7 +20,8 @@ _MARKDOWN = (
 # Code first, so that a dollar sign in it stays one. Between single dollars no space stands inside and no digit behind,
 # so that "$5 and $10" is money.
 _PARTS = re.compile(
-    r"(?P<code>^ {0,3}(?P<fence>`{3,}|~{3,}).*?(?:^ {0,3}(?P=fence)[`~]*\s*$|\Z)|(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
+    r"(?P<code>^ {0,3}(?P<fence>`{3,}|~{3,}).*?(?:^ {0,3}(?P=fence)[`~]*\s*$|\Z)"
+    r"|(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))"
     r"|\$\$(?P<display>.+?)\$\$|\\\[(?P<bracket>.+?)\\\]|\\\((?P<round>.+?)\\\)"
     r"|(?<!\\)\$(?P<inline>(?=\S)[^$\n]*?[^\s\\$])\$(?!\d)",
     re.S | re.M,
@@ -28,16 +29,19 @@ _PARTS = re.compile(
 # Stands for a formula while the text around it is rendered; a private character, taken out of the text before.
 _MARK = "\ue000"
 
-_TAGS = frozenset(
-    "math mrow mi mo mn mtext mspace ms msup msub msubsup munder mover munderover mmultiscripts mprescripts none mfrac "
-    "msqrt mroot mtable mtr mtd mstyle mpadded mphantom menclose merror semantics".split()
-)
-_ATTRIBUTES = frozenset(
-    "display mathvariant stretchy fence form separator accent accentunder movablelimits largeop symmetric lspace rspace "
-    "minsize maxsize linethickness columnalign rowalign columnlines rowlines columnspacing rowspacing displaystyle "
-    "scriptlevel width height depth voffset notation mathsize".split()
-)
+_TAGS = """
+math mrow mi mo mn mtext mspace ms msup msub msubsup munder mover munderover mmultiscripts mprescripts none mfrac msqrt
+mroot mtable mtr mtd mstyle mpadded mphantom menclose merror semantics
+"""
+_ATTRIBUTES = """
+display mathvariant stretchy fence form separator accent accentunder movablelimits largeop symmetric lspace rspace
+minsize maxsize linethickness columnalign rowalign columnlines rowlines columnspacing rowspacing displaystyle
+scriptlevel width height depth voffset notation mathsize
+"""
+_ALLOWED_TAGS, _ALLOWED_ATTRIBUTES = frozenset(_TAGS.split()), frozenset(_ATTRIBUTES.split())
 _NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+# Names of operators that the converter does not know.
+_NAMES = re.compile(r"\\(arg|plim|sgn|softmax|argmin|argmax)(?![a-zA-Z])")
 MAX_FORMULA = 2000
 """Characters of a formula that is set; a longer one is shown as it is written."""
 
@@ -75,16 +79,19 @@ def math(latex: str, *, display: bool = False) -> str:
     if len(source) > MAX_FORMULA:
         return as_written
     try:
-        found = convert(source.replace("<", r"\lt ").replace(">", r"\gt "), display="block" if display else "inline")
+        found = convert(
+            _NAMES.sub(r"\\operatorname{\1}", source).replace("<", r"\lt ").replace(">", r"\gt "),
+            display="block" if display else "inline",
+        )
         root = ElementTree.fromstring(re.sub(r"&(?!#?\w+;)", "&amp;", found))
     except Exception:  # whatever a parser makes of broken LaTeX
         return as_written
     # The converter copies text and links as they are: what is not MathML does not get into the page.
     for node in root.iter():
         name = node.tag.removeprefix(f"{{{_NAMESPACE}}}")
-        if name not in _TAGS:
+        if name not in _ALLOWED_TAGS:
             return as_written
         node.tag = name
-        node.attrib = {key: value for key, value in node.attrib.items() if key in _ATTRIBUTES}
+        node.attrib = {key: value for key, value in node.attrib.items() if key in _ALLOWED_ATTRIBUTES}
     root.set("alttext", source)
     return ElementTree.tostring(root, encoding="unicode")

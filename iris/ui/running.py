@@ -1,4 +1,4 @@
-"""What tabs that ask the model have in common: waiting for it to be opened, status lines, and errors as a student reads them."""
+"""What tabs that ask the model have in common: waiting for it, status lines, and errors as a student reads them."""
 
 from __future__ import annotations
 
