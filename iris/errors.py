@@ -8,6 +8,11 @@ The message of each error is written for the person who reads it: it says what w
     ├── StoreError          what Iris remembers cannot be opened or written
     ├── StudentError        who asks is not known here (any more)
     ├── ChatError           a saved chat is not there
+    ├── StudyError          what a student keeps cannot be used as asked
+    │   ├── CardError       there is no such card, or it cannot be made
+    │   ├── PlanError       no plan can be made of these dates, hours and topics
+    │   ├── DrillError      a drill cannot be set or taken
+    │   └── LearnerFileError  a learner file is broken, foreign, or from a newer Iris
     ├── ModelError          a model cannot be served
     │   ├── UnknownModel    no catalog row, file or Hub address of that name
     │   ├── ModelFileError  the file is broken, truncated, or of an unsupported kind
@@ -46,6 +51,26 @@ class StudentError(IrisError):
 
 class ChatError(IrisError):
     """A saved chat is not there (any more)."""
+
+
+class StudyError(IrisError):
+    """What a student keeps (cards, plans, drills, the learner file) cannot be used as asked."""
+
+
+class CardError(StudyError):
+    """There is no such card, or it cannot be made."""
+
+
+class PlanError(StudyError):
+    """No plan can be made of these dates, hours and topics."""
+
+
+class DrillError(StudyError):
+    """A drill cannot be set or taken."""
+
+
+class LearnerFileError(StudyError):
+    """A learner file is broken, of another program, or from a newer Iris; nothing was imported."""
 
 
 class ModelError(IrisError):

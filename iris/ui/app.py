@@ -13,13 +13,36 @@ from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import models, my_data, page, strings, student, study_chat, theme
+from iris.ui import (
+    cheat_sheet,
+    drill,
+    feedback,
+    models,
+    my_data,
+    page,
+    planner,
+    quiz,
+    review,
+    strings,
+    student,
+    study_chat,
+    theme,
+)
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat, "my_data": my_data}
+TABS = {
+    "study_chat": study_chat,
+    "quiz": quiz,
+    "feedback": feedback,
+    "cheat_sheet": cheat_sheet,
+    "planner": planner,
+    "review": review,
+    "drill": drill,
+    "my_data": my_data,
+}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 
@@ -64,6 +87,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "quiet": True,
         "show_error": True,
         "enable_monitoring": False,
+        "mcp_server": settings.mcp,
         "ssr_mode": False,  # a second server, in Node, for a page that is all script anyway
         "app_kwargs": {"middleware": [Middleware(Headers)]},
     }

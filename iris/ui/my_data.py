@@ -10,7 +10,7 @@ from gradio.context import Context
 
 from iris.errors import IrisError
 from iris.study import chat_export, students
-from iris.ui import downloads, student
+from iris.ui import downloads, student, take_along
 from iris.ui.page import Page
 from iris.ui.strings import say, t, texts
 
@@ -37,6 +37,7 @@ def build(page: Page) -> None:
         kept = gr.HTML("", elem_id="iris-data-kept")
         with gr.Row():
             export = gr.Button(t("my_data.export_chats"), size="sm", scale=0, min_width=240)
+        take_along.build(page)
         gr.Markdown(t("my_data.delete_text"))
         delete = gr.Button(t("my_data.delete"), size="sm", scale=0, min_width=240, elem_id="iris-data-delete")
         with gr.Column(visible=False, elem_id="iris-data-confirm") as confirm:

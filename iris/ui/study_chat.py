@@ -16,7 +16,7 @@ from iris.engine import Engine, Usage
 from iris.errors import IrisError, RequestError
 from iris.prompts import Turn
 from iris.tools import study_chat
-from iris.ui import chat_keeper, chats, student
+from iris.ui import chat_card, chat_keeper, chats, student
 from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
@@ -121,6 +121,7 @@ def build(page: Page) -> None:
             status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
             panel.show.render()
+            card = chat_card.button()
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     # One listener for all four, so that none of them can start a second answer while one is written.
@@ -147,6 +148,7 @@ def build(page: Page) -> None:
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
     app.load(keeper.restore, [saved, current, page.student], [chat, saved, current], api_name="chat_restore", **quick)
     chats.connect(panel, page, chats.Shown(chat, saved, current))
+    chat_card.connect(card, page, chat, status)
     gr.api(
         tab.api,
         api_name="study_chat",

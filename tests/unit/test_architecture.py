@@ -38,7 +38,7 @@ PARTS = {"iris.course_folder": "iris.courses"}
 INSIDE: tuple[tuple[str, ...], ...] = (
     ("iris.engine.pool",),
     ("iris.engine.batch", "iris.engine.remote"),
-    ("iris.engine.answer",),
+    ("iris.engine.answer", "iris.engine.merged"),
     ("iris.engine.prefixes", "iris.engine.sampler", "iris.engine.tokenizer", "iris.engine.fastcopy"),
     tuple(f"iris.engine.{name}" for name in ("llama", "cache", "template", "text", "trim", "schema")),
     ("iris.engine",),
@@ -46,9 +46,14 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
-    ("iris.ui.chats", "iris.ui.chat_keeper"),
+    ("iris.ui.chats", "iris.ui.chat_keeper", "iris.ui.chat_card"),
+    ("iris.ui.quiz_view", "iris.ui.planner_view", "iris.ui.review_view", "iris.ui.drill_view", "iris.ui.take_along"),
+    ("iris.ui.topics", "iris.ui.clock", "iris.ui.downloads"),
     ("iris.ui.page",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
+    (
+        *("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
+        *("iris.ui.richtext", "iris.ui.running", "iris.ui.formulas"),
+    ),
     ("iris.ui.strings",),
     ("iris.ui",),
 )
