@@ -153,6 +153,7 @@ class Settings:
     proxies: int = 0
     ssr: bool = False
     forgets: bool = False
+    mcp: bool = False
 
 
 def load() -> Settings:
@@ -196,6 +197,7 @@ def load() -> Settings:
         proxies=_integer("IRIS_PROXIES", int(on_space()), low=0, high=16),
         ssr=bool(_integer("IRIS_SSR", 0, low=0, high=1)),
         forgets=on_space() and keep_folder() is None,
+        mcp=bool(_integer("IRIS_MCP", 0, low=0, high=1)),
     )
 
 
