@@ -103,7 +103,7 @@ def test_a_bucket_that_is_no_folder(places: tuple[Path, Path]) -> None:
     home, bucket = places
     bucket.parent.mkdir()
     bucket.touch()
-    with pytest.raises(StoreError, match="could not be fetched.*IRIS_KEEP"):
+    with pytest.raises(StoreError, match=r"could not be fetched.*IRIS_KEEP"):
         Keeper(home, bucket).restore()
 
 
