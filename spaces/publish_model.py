@@ -73,7 +73,7 @@ def _publish(options: argparse.Namespace) -> int:
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
         "run.json": (json.dumps(_portable(run), ensure_ascii=False, indent=1) + "\n").encode(),
-        **{f"adapter/{path.name}": path for path in weights},
+        **_uploaded(weights, model_card.base_model(run)),
         **{str(entry["file"]): folder / "gguf" / entry["file"] for entry in entries},
         **{path.name: path for path in sorted((folder / "gguf").glob("*.report.json"))},
     }
@@ -129,6 +129,18 @@ def _adapter(folder: Path, run: Mapping[str, Any]) -> list[Path]:
     adapter = folder / str(run.get("output") or "adapter")
     paths = [adapter / part for part in _ADAPTER]
     return paths if all(path.is_file() for path in paths) else []
+
+
+def _uploaded(weights: Sequence[Path], base: str) -> dict[str, Path | bytes]:
+    """The adapter's files, naming the base as it is called on the Hub."""
+    files: dict[str, Path | bytes] = {f"adapter/{path.name}": path for path in weights}
+    for path in weights:
+        if path.name == _ADAPTER[0]:
+            config = _json(path, "Training writes it") | {"base_model_name_or_path": base}
+            if str(config.get("revision") or "").startswith("sha256:"):
+                config["revision"] = None  # of a GGUF, which the Hub does not know
+            files[f"adapter/{path.name}"] = (json.dumps(config, indent=2) + "\n").encode()
+    return files
 
 
 def _results(
