@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,15 +152,13 @@ def _results(
     Raises:
         SpaceError: a file that was named is none, or is not about this model.
     """
+    named_so = re.compile(rf"(?<![A-Za-z0-9-]){re.escape(recipe)}(?![A-Za-z0-9-])")
     found = named or sorted([*folder.glob("results*.json"), *EVALUATIONS.glob("*/results.json")])
     for path in found:
         about = _json(path, "evaluation/ writes it")
         right = about.get("kind") == _KIND and about.get("format") == _FORMAT
         rows = about.get("rows", []) if right else []
-        labels = tuple(
-            row["label"] for row in rows if recipe in (row["label"], *Path(row["model"]).parts, row["model"])
-        )
-        labels = labels or tuple(row["label"] for row in rows if recipe in f"{row['label']} {row['model']}")
+        labels = tuple(row["label"] for row in rows if named_so.search(f"{row['label']} {row['model']}"))
         if labels:
             yield about, labels
         elif named:
