@@ -1,4 +1,4 @@
-"""What Iris takes from a Space: where it listens, how much it may use, where it keeps things, which models it offers."""
+"""What Iris takes from a Space: where it listens, what it may use, where it keeps things, which models it offers."""
 
 from __future__ import annotations
 
