@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
@@ -157,11 +157,13 @@ def test_a_length_that_is_none() -> None:
     assert Visitor().ask(headers={"Content-Length": "-5"})[0] == 413
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(str).map(str.encode))
 def test_any_body_reaches_the_app_as_it_was(body: bytes) -> None:
     assert Visitor().ask(body=body)[2] == str(len(body)).encode()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(1, 10_000), st.lists(st.floats(0, 100), max_size=300))
 def test_no_minute_lets_more_through_than_it_should(rate: float, pauses: list[float]) -> None:
     now, taken = 0.0, []
