@@ -220,22 +220,22 @@ def _about_the_title(window: _Window, known: set[str]) -> bool:
 def _same_negations(claim: Sequence[Token], evidence: Sequence[Token], shared: set[str]) -> bool:
     """Whether the same of the shared words are negated on both sides."""
     ours, theirs = _negated(claim), _negated(evidence)
-    return not ours - theirs and not Counter({key: n for key, n in theirs.items() if key in shared}) - ours
+    theirs_too = Counter({key: n for key, n in theirs.items() if key in shared and key != _ONLY})
+    return not ours - theirs and not theirs_too - ours
 
 
 def _negated(tokens: Sequence[Token]) -> Counter[str]:
-    """What each negation stands before, or after where nothing follows. "Not only" is none."""
+    """What each negation stands before, or after where nothing follows."""
     found: Counter[str] = Counter()
     for place, token in enumerate(tokens):
         if token.kind == "negation":
             after = next((t.key for t in tokens[place + 1 :] if t.kind != "negation"), "")
             before = next((t.key for t in reversed(tokens[:place]) if t.kind != "negation"), "")
-            if after != _ONLY:
-                found[after or before] += 1
+            found[after or before] += 1
     return found
 
 
-_ONLY = stem("only")
+_ONLY = stem("only")  # "not only this but that" denies nothing
 
 
 def _meanings(token: Token) -> frozenset[str]:

@@ -33,11 +33,13 @@ class OwnNote:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which notes: those of ``course``, where ``shared``, and those that ``student`` has chosen, where there is one."""
+    """Which notes: those of ``course``, where ``shared``, and those that ``student`` has chosen, where there is one;
+    with ``everything`` also those that are not chosen."""
 
     course: str
     student: str | None = None
     shared: bool = True
+    everything: bool = False
 
 
 def sync(store: Store, course: Course) -> bool:
@@ -157,10 +159,30 @@ def around(store: Store, of: Passage) -> tuple[Passage, ...]:
         return tuple(as_passage(of.owner, row) for row in rows)
 
 
+def first_passages(store: Store, student: str, course: str) -> dict[int, Passage]:
+    """Where each of the student's notes begins, by the note's id."""
+    with store.read() as connection:
+        rows = connection.execute(
+            "SELECT p.* FROM student_passages p JOIN student_notes n ON n.id = p.note"
+            " WHERE n.student = ? AND n.course = ? AND p.number = 0",
+            (student, course),
+        ).fetchall()
+    return {row["note"]: as_passage("student", row) for row in rows}
+
+
+def course_passages(store: Store, course: str) -> dict[str, Passage]:
+    """Where each of the course's notes begins, by its topic."""
+    with store.read() as connection:
+        rows = connection.execute(
+            "SELECT p.*, n.topic FROM course_passages p JOIN course_notes n ON n.id = p.note"
+            " WHERE n.course = ? AND p.number = 0",
+            (course,),
+        ).fetchall()
+    return {row["topic"]: as_passage("course", row) for row in rows}
+
+
 def as_passage(owner: Owner, row: sqlite3.Row) -> Passage:
-    return Passage(
-        owner, row["id"], row["note"], row["number"], row["title"], row["heading"], row["page"], row["body"]
-    )
+    return Passage(owner, row["id"], row["note"], row["number"], row["title"], row["heading"], row["page"], row["body"])
 
 
 def shelf(course: str, student: str = "") -> str:

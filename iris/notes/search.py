@@ -6,7 +6,7 @@ import math
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from iris.notes import Owner, Passage
@@ -34,15 +34,17 @@ COVERED = 5.0
 """The least ``Found.strength`` with which notes are taken to answer a question. ``python -m benchmarks.notes`` measures
 what it lets through: questions of the course, and questions about anything else."""
 
+_WORD = re.compile(r"[^\W_]+")
 _INDEX_WEIGHTS = "0.0, 3.0, 2.0, 1.0"  # shelf, title, heading, body
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found. ``score`` is its bm25, higher is better."""
+    """A passage that was found. ``score`` is its bm25, higher is better; ``marks`` are the query's words in its text."""
 
     passage: Passage
     score: float
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,13 @@ def search(store: Store, query: str, scope: Scope, *, limit: int = 10) -> Found:
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.passage.owner, hit.passage.id))
     best, most = hits[0].score, sum(rarity[word] for word in words)
-    return Found(tuple(hits[:limit]), best * math.sqrt(best / most), len(words))
+    asked = {stem(fold(word)) for word in words}
+    hits = [replace(hit, marks=_marks(hit.passage.text, asked)) for hit in hits[:limit]]
+    return Found(tuple(hits), best * math.sqrt(best / most), len(words))
+
+
+def _marks(text: str, asked: set[str]) -> tuple[tuple[int, int], ...]:
+    return tuple(match.span() for match in _WORD.finditer(text) if stem(fold(match[0])) in asked)
 
 
 def _score(passage: Passage, inside: set[str], rarity: dict[str, float], length: float) -> float:
@@ -102,7 +110,7 @@ def _bag(title: str, heading: str, text: str) -> tuple[dict[str, float], int]:
     counts: dict[str, float] = {}
     length = 0
     for part, weight in ((title, IN_TITLE), (heading, IN_HEADING), (text, 1.0)):
-        for word in re.findall(r"[^\W_]+", part):
+        for word in _WORD.findall(part):
             key = stem(fold(word))
             counts[key] = counts.get(key, 0.0) + weight
             length += 1
@@ -118,7 +126,9 @@ def _places(scope: Scope) -> list[tuple[Owner, str]]:
     return places
 
 
-def _rarity(connection: sqlite3.Connection, words: tuple[str, ...], places: list[tuple[Owner, str]]) -> dict[str, float]:
+def _rarity(
+    connection: sqlite3.Connection, words: tuple[str, ...], places: list[tuple[Owner, str]]
+) -> dict[str, float]:
     """The inverse document frequency of each word, as in bm25; a word that is nowhere weighs most."""
     total = max(SMALLEST, sum(_count(connection, owner, f'shelf : "{on}"') for owner, on in places))
     found = {}
@@ -139,7 +149,10 @@ def _candidates(
 ) -> list[tuple[Passage, set[str]]]:
     """Passages with some of the words, and which of them each holds."""
     table = f"{owner}_index"
-    chosen = "" if owner == "course" else "JOIN student_notes n ON n.id = p.note AND n.chosen AND n.student = :student"
+    chosen = ""
+    if owner == "student":
+        which = "" if scope.everything else "AND n.chosen"
+        chosen = f"JOIN student_notes n ON n.id = p.note AND n.student = :student {which}"
     rows = connection.execute(
         f"SELECT p.* FROM {table} JOIN {owner}_passages p ON p.id = {table}.rowid {chosen}"
         f" WHERE {table} MATCH :match ORDER BY bm25({table}, {_INDEX_WEIGHTS}) LIMIT :limit",

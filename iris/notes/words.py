@@ -104,7 +104,9 @@ def _word(found: str, start: int, end: int, *, begins: bool) -> Iterator[Token]:
     if lower in _FOLDED_NEGATIONS or lower.endswith(("n't", "n’t")):
         yield Token("negation", "not", start, end)
         return
-    special = any(c.isdigit() for c in found) or sum(c.isupper() for c in found) > 1 or (len(found) == 1 and found != "a")
+    special = (
+        any(c.isdigit() for c in found) or sum(c.isupper() for c in found) > 1 or (len(found) == 1 and found != "a")
+    )
     if lower in _FOLDED_CONTRASTS:
         yield Token("contrast", stem(lower), start, end)
     elif lower in _FOLDED_FUNCTIONS and not special:

@@ -10,17 +10,18 @@ from starlette.middleware import Middleware
 
 from iris import settings as state
 from iris.engine.pool import EnginePool
+from iris.notes import ingest
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import models, page, strings, student, study_chat, theme
+from iris.ui import models, notes, page, strings, student, study_chat, theme
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
 STORE = "iris.db"
 
-MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
+MAX_FILE_SIZE = ingest.MAX_BYTES
 
-TABS = {"study_chat": study_chat}
+TABS = {"study_chat": study_chat, "notes": notes}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 

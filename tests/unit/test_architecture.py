@@ -46,6 +46,8 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
+    ("iris.ui.grounding",),
+    ("iris.ui.passages",),
     ("iris.ui.page",),
     ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
     ("iris.ui.strings",),
