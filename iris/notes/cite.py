@@ -1,7 +1,7 @@
 """Whether a sentence of an answer may point to a passage: only if what it says stands there, by rules in code.
 
-A small model cannot be trusted to cite, and a large one not always. So every sentence is held against every passage that
-the model was given. One or two neighbouring sentences of the passage must hold
+A small model cannot be trusted to cite, and a large one not always. So every sentence is held against every passage
+that the model was given. One or two neighbouring sentences of the passage must hold
 
 - every content word and every number of the claim, in the claim's order: what is said of one thing is not said of the
   other, and what is more is not less;
@@ -144,7 +144,7 @@ class _Claim:
     """A sentence of an answer."""
 
     def __init__(self, text: str) -> None:
-        self.tokens = [t for t in tokens(_MARKUP.sub("", text)) if not (t.kind == "word" and t.key in _FILLERS)]
+        self.tokens = [t for t in tokens(_MARKUP.sub("", text)) if not (t.kind == "word" and t.key in _FILLER_KEYS)]
         self.keys = {token.key for token in self.tokens if token.kind in _WORDY}
         self.names = {token.key for token in self.tokens if token.kind == "name"}
         self.order = [(token.key, _meanings(token)) for token in self.tokens if token.kind in _ORDERED]
@@ -158,14 +158,15 @@ _ORDERED = (*_WORDY, "number")
 _WORDS = re.compile(r"(?<![\\\w])[^\W\d_]{3,}(?![\w{(])")
 _POINTS_BACK = re.compile(r"\W*(?:it|its|this|these|that|they|their|such|both|here|there|he|she)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"^\s*(?:[-*+•>]\s+|\d{1,3}[.)]\s+|#{1,6}\s+)+|\*\*|__|`")
-_FILLERS = frozenset(
-    stem(word)
-    for word in "process method approach technique way case thing fact often usually typically generally commonly simply "
-    "basically essentially important crucial key main overall therefore hence thus however moreover furthermore "
-    "additionally instead rather quite refer refers called known considered involve involves include includes allow "
-    "allows using used use uses also effectively actually particular specific specifically certain various several "
-    "course student note notes passage according context concept term".split()
+_FILLERS = (
+    "process method approach technique way case thing fact often usually typically generally commonly "
+    "simply basically essentially important crucial key main overall therefore hence thus however "
+    "moreover furthermore additionally instead rather quite refer refers called known considered involve "
+    "involves include includes allow allows using used use uses also effectively actually particular "
+    "specific specifically certain various several course student note notes passage according context "
+    "concept term"
 )
+_FILLER_KEYS = frozenset(map(stem, _FILLERS.split()))
 
 
 def _compare(claim: _Claim, window: _Window, title: set[str]) -> Evidence | None:

@@ -34,8 +34,8 @@ def read(path: Path, name: str = "") -> Generator[tuple[int, int], None, Documen
         raise NoteError(f"{name} is no PDF, Markdown or text file ({', '.join(SUFFIXES)}). Save it as one of these.")
     if size > MAX_BYTES:
         raise NoteError(
-            f"{name} has {size / 1e6:.0f} MB, and notes may have at most {MAX_BYTES // 1_000_000} MB. Split it, or save "
-            "it with smaller pictures."
+            f"{name} has {size / 1e6:.0f} MB, and notes may have at most {MAX_BYTES // 1_000_000} MB. Split it, or "
+            "save it with smaller pictures."
         )
     if size == 0:
         raise NoteError(f"{name} is empty.")
@@ -63,13 +63,13 @@ def _pdf(path: Path, name: str, title: str) -> Generator[tuple[int, int], None, 
     if "error" in found:
         raise NoteError(
             {
-                "encrypted": f"{name} is encrypted, and Iris has no password for it. Open it, print it to a new PDF, and "
-                "add that one.",
+                "encrypted": f"{name} is encrypted, and Iris has no password for it. Open it, print it to a new PDF, "
+                "and add that one.",
                 "pages": f"{name} has {found.get('count', 0):,} pages, and a note may have at most {pdf.MAX_PAGES:,}. "
                 "Split it.",
                 "text": f"{name} has more than {MAX_CHARACTERS:,} characters of text. Split it.",
-                "unpacks": f"{name} unpacks to far more than a document of its size should, and was not read on. Print it "
-                "to a new PDF, and add that one.",
+                "unpacks": f"{name} unpacks to far more than a document of its size should, and was not read on. "
+                "Print it to a new PDF, and add that one.",
                 "slow": f"{name} takes too long to read, and was given up. Print it to a new PDF, or split it.",
             }.get(found["error"], f"{name} is broken: it cannot be read as a PDF. Save or download it again.")
         )
@@ -94,7 +94,7 @@ def decoded(data: bytes, name: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")
-    strange = sum(unicodedata.category(c) == "Cc" and c not in "\n\r\t\f" or c == "\ufffd" for c in text)
+    strange = sum((unicodedata.category(c) == "Cc" and c not in "\n\r\t\f") or c == "\ufffd" for c in text)
     if strange > len(text) // 50:
         raise NoteError(f"{name} is not text: it seems to be a program's or a picture's data. Save it as text or PDF.")
     return text

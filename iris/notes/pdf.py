@@ -105,7 +105,8 @@ def main(path: str) -> None:
         _fail("broken")
     if count > MAX_PAGES:
         _fail("pages", count=count)
-    title, headings = "", {}
+    title = ""
+    headings: dict[int, str] = {}
     with contextlib.suppress(Exception):
         title = str((reader.metadata or {}).get("/Title") or "")
     with contextlib.suppress(Exception):

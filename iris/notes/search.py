@@ -40,7 +40,7 @@ _INDEX_WEIGHTS = "0.0, 3.0, 2.0, 1.0"  # shelf, title, heading, body
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that was found. ``score`` is its bm25, higher is better; ``marks`` are the query's words in its text."""
+    """A passage that was found. ``score`` is its bm25, higher is better; ``marks`` are where its text has the words."""
 
     passage: Passage
     score: float

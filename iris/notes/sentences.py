@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_ABBREVIATIONS = frozenset(
-    "e.g i.e etc vs cf fig eq eqs sec ch no approx resp al dr prof mr mrs ms st bzw z.b d.h usw ca vgl t.ex bl.a dvs vb".split()
+_ABBREVIATIONS = (
+    "e.g i.e etc vs cf fig eq eqs sec ch no approx resp al dr prof mr mrs ms st bzw z.b d.h usw ca vgl t.ex bl.a dvs vb"
 )
 _END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -80,4 +80,4 @@ def _split(text: str, block: Sentence) -> Iterator[Sentence]:
 
 def _abbreviates(before: str) -> bool:
     word = re.split(r"[\s(\[\"]", before)[-1].lower()
-    return word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha())
+    return word in _ABBREVIATIONS.split() or (len(word) == 1 and word.isalpha())

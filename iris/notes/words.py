@@ -23,35 +23,35 @@ _FUNCTION = {
     "them themselves then there these they this those through thus to too under until up upon us very was we were what "
     "when where whether which while who whom whose why will with would yes you your explain describe tell give show "
     "say example mean means define question answer understand help know want",
-    "sv": "alla allt att av blir de dem den denna deras dess det detta dig din du där efter eller en ett finns för från "
-    "få får göra gör ha hade han har hon hur här i jag kan kunna man med men mig min måste mot mycket ni nu när någon "
-    "något några och om oss på sedan sig sin ska skulle som så till under upp ur vad var varför vara vem vi vid vilka "
-    "vilken vilket vill vår är över förklara beskriv ge exempel betyder",
+    "sv": "alla allt att av blir de dem den denna deras dess det detta dig din du där efter eller en ett finns för "
+    "från få får göra gör ha hade han har hon hur här i jag kan kunna man med men mig min måste mot mycket ni nu när "
+    "någon något några och om oss på sedan sig sin ska skulle som så till under upp ur vad var varför vara vem vi vid "
+    "vilka vilken vilket vill vår är över förklara beskriv ge exempel betyder",
     "de": "aber alle als also am an auch auf aus bei bin bis bitte das dass dem den der des die dies diese dieser dir "
     "du durch ein eine einem einen einer eines er es für hat habe haben ich ihr im in ist ja kann man mein mir mit "
     "muss nach noch nun nur ob oder sein sich sie sind so soll über um und uns unter vom von vor war warum was weil "
     "welche welcher welches wenn wer werden wie wieso wird wir wo zu zum zur erkläre beschreibe beispiel bedeutet",
-    "tr": "acaba ama bana bazı ben bir biri bu bunu çok da daha de diye en gibi hangi hem her için ile ise kadar ki kim "
-    "mi mı mu mü nasıl ne neden nedir niçin niye o olan olarak olur onu onun sen siz şey şu ve veya ya yani açıkla "
+    "tr": "acaba ama bana bazı ben bir biri bu bunu çok da daha de diye en gibi hangi hem her için ile ise kadar ki "
+    "kim mi mı mu mü nasıl ne neden nedir niçin niye o olan olarak olur onu onun sen siz şey şu ve veya ya yani açıkla "
     "örnek ver demek",
 }
 FUNCTION_WORDS = frozenset(word for words in _FUNCTION.values() for word in words.split())
 
-_NEGATIONS = frozenset(
-    "not no never none neither nor without cannot hardly barely nothing nobody "
-    "inte ej aldrig ingen inget inga utan nicht kein keine keinen keinem keiner nie niemals ohne nichts "
-    "değil hiç yok asla hayır".split()
+_NEGATIONS = (
+    "not no never none neither nor without cannot hardly barely nothing nobody inte ej aldrig ingen inget "
+    "inga utan nicht kein keine keinen keinem keiner nie niemals ohne nichts değil hiç yok asla hayır"
 )
 
 # Words that turn a statement round although all others stay: an answer that leans on one needs the very same.
-_CONTRASTS = frozenset(
-    "more less most least higher lower high low larger smaller large small bigger big greater fewer increase decrease "
-    "increasing decreasing rise fall grow shrink faster slower fast slow before after always sometimes first last "
-    "maximum minimum maximise minimise maximize minimize max min positive negative early late inside outside upper "
-    "lower left right above below only all every some any same different equal unequal true false correct wrong "
-    "strong weak long short easy hard better worse best worst gain lose add remove above below many few "
-    "zero one two three four five six seven eight nine ten half double twice "
-    "mer mindre större fler färre öka minska före efter mehr weniger größer kleiner vor nach daha az çok önce sonra".split()
+_CONTRASTS = (
+    "more less most least higher lower high low larger smaller large small bigger big greater fewer "
+    "increase decrease increasing decreasing rise fall grow shrink faster slower fast slow before after "
+    "always sometimes first last maximum minimum maximise minimise maximize minimize max min positive "
+    "negative early late inside outside upper lower left right above below only all every some any same "
+    "different equal unequal true false correct wrong strong weak long short easy hard better worse best "
+    "worst gain lose add remove above below many few zero one two three four five six seven eight nine "
+    "ten half double twice mer mindre större fler färre öka minska före efter mehr weniger größer kleiner "
+    "vor nach daha az çok önce sonra"
 )
 
 _TOKEN = re.compile(
@@ -111,7 +111,7 @@ def _word(found: str, start: int, end: int, *, begins: bool) -> Iterator[Token]:
         yield Token("contrast", stem(lower), start, end)
     elif lower in _FOLDED_FUNCTIONS and not special:
         return
-    elif special and lower != "i" or (found[0].isupper() and not begins):
+    elif (special and lower != "i") or (found[0].isupper() and not begins):
         yield Token("name", stem(lower), start, end)
     else:
         yield Token("word", stem(lower), start, end)
@@ -201,5 +201,5 @@ def stem(word: str) -> str:
 
 
 _FOLDED_FUNCTIONS = frozenset(map(fold, FUNCTION_WORDS))
-_FOLDED_NEGATIONS = frozenset(map(fold, _NEGATIONS))
-_FOLDED_CONTRASTS = frozenset(map(fold, _CONTRASTS)) - {"cok", "daha", "az"}
+_FOLDED_NEGATIONS = frozenset(map(fold, _NEGATIONS.split()))
+_FOLDED_CONTRASTS = frozenset(map(fold, _CONTRASTS.split())) - {"cok", "daha", "az"}

@@ -55,8 +55,8 @@ class Quote:
 @dataclass(frozen=True, slots=True)
 class GroundedAnswer:
     """The answer so far. ``text`` is what the model wrote, without reference numbers of its own; ``citations`` have
-    their places in it. A finished answer that could not be cited anywhere has ``quotes``: what the notes say themselves.
-    ``answer`` has place in line, notices and usage."""
+    their places in it. A finished answer that could not be cited anywhere has ``quotes``: what the notes themselves
+    say. ``answer`` has place in line, notices and usage."""
 
     text: str
     citations: tuple[Citation, ...]
@@ -169,7 +169,7 @@ def _chosen(found: Found) -> tuple[Passage, ...]:
 
 def _that_fit(engine: Engine, passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
     left = min(MOST_TOKENS, engine.context_tokens // 3)
-    kept = []
+    kept: list[Passage] = []
     for passage in passages:
         size = engine.count_tokens(passage.text)
         if size <= left or not kept:

@@ -70,8 +70,8 @@ class Grounding:
 
 
 def as_markdown(answer: GroundedAnswer, request: gr.Request | None) -> str:
-    """The answer as the page shows it, with links that open the passages. All that Iris added is marked as such, so that
-    ``grounded.plain`` finds what the model wrote."""
+    """The answer as the page shows it, with links that open the passages. All that Iris added is marked as such, so
+    that ``grounded.plain`` finds what the model wrote."""
     passages = answer.grounds.passages
 
     def number(citation: Citation) -> str:

@@ -13,7 +13,8 @@ import gradio as gr
 
 from iris.courses import Course
 from iris.errors import IrisError
-from iris.notes import ingest, library
+from iris.notes import Passage, ingest, library
+from iris.notes.cite import Span
 from iris.notes.library import OwnNote, Scope
 from iris.notes.search import search
 from iris.ui import passages
@@ -180,6 +181,8 @@ class _Tab:
         """The student's notes, and the course's."""
         known = self._page.courses.get(course or "")
         shared = _course_list(self._page, known, request) if known else ""
+        if not (isinstance(seat, dict) and seat.get("id")):
+            return "", shared  # a browser that is just being given its id; see student.connect
         return self._own(self._page.who(seat, request), course, request), shared
 
     def _own(self, student: str, course: str | None, request: gr.Request) -> str:
@@ -192,7 +195,7 @@ class _Tab:
         return f"{head}<p>{hint}</p><ul>{''.join(_row(note, firsts.get(note.id), request) for note in notes)}</ul>"
 
 
-def _row(note: OwnNote, first: library.Passage | None, request: gr.Request) -> str:
+def _row(note: OwnNote, first: Passage | None, request: gr.Request) -> str:
     title = html.escape(note.title)
     size = say("notes.pages", request, count=note.pages) if note.pages else f"{note.characters:,}"
     size = size if note.pages else say("notes.characters", request, count=size)
@@ -204,8 +207,8 @@ def _row(note: OwnNote, first: library.Passage | None, request: gr.Request) -> s
     return (
         f'<li><input type="checkbox" value="{note.id}" aria-label="{use}"{" checked" if note.chosen else ""}>'
         f"<span>{name} <small>{html.escape(size + gaps)}</small></span>"
-        f'<button type="button" data-note="{note.id}" data-sure="{sure}" aria-label="{delete}: {title}">{delete}</button>'
-        "</li>"
+        f'<button type="button" data-note="{note.id}" data-sure="{sure}" aria-label="{delete}: {title}">{delete}'
+        "</button></li>"
     )
 
 
@@ -213,21 +216,20 @@ def _course_list(page: Page, course: Course, request: gr.Request) -> str:
     firsts = library.course_passages(page.store, course.id)
     parts = []
     for chapter in course.chapters:
-        links = [
-            f'<li><a href="{html.escape(passages.link(firsts[topic.id]))}">{html.escape(firsts[topic.id].title)}</a></li>'
-            for topic in course.topics_of(chapter.id)
-            if topic.id in firsts
-        ]
+        notes = [firsts[topic.id] for topic in course.topics_of(chapter.id) if topic.id in firsts]
+        links = [f'<li><a href="{passages.link(note)}">{html.escape(note.title)}</a></li>' for note in notes]
         if links:
             title = html.escape(chapter.title)
             parts.append(f"<details><summary>{title}</summary><ul>{''.join(links)}</ul></details>")
     return f"<h2>{html.escape(say('notes.of_course', request))}</h2>{''.join(parts)}" if parts else ""
 
 
-def _snippet(body: str, marks: tuple[passages.Span, ...], size: int = 260) -> tuple[str, str, str]:
+def _snippet(body: str, marks: tuple[Span, ...], size: int = 260) -> tuple[str, str, str]:
     """About ``size`` characters of a text around its marked words, as HTML."""
-    start = max(0, marks[0][0] - 60) if marks else 0
-    if start:
+    head = passages.after_heading(body)
+    marks = tuple(span for span in marks if span[0] >= head)
+    start = max(head, marks[0][0] - 60) if marks else head
+    if start > head:
         start = body.find(" ", start) + 1 or start
     end = min(len(body), start + size)
     parts, at = [], start
@@ -236,7 +238,7 @@ def _snippet(body: str, marks: tuple[passages.Span, ...], size: int = 260) -> tu
             parts += [html.escape(body[at:left]), f"<mark>{html.escape(body[left:right])}</mark>"]
             at = right
     parts.append(html.escape(body[at:end]))
-    return "… " if start else "", "".join(parts), " …" if end < len(body) else ""
+    return "… " if start > head else "", "".join(parts), " …" if end < len(body) else ""
 
 
 def _line(line: str, kind: str = "") -> str:

@@ -28,6 +28,7 @@ LATEX = [
 
 _MATH = re.compile(r"\$\$.+?\$\$|\$(?=\S)[^$\n]*?[^\s$]\$", re.DOTALL)
 _SPECIAL = re.compile(r"[\\`*_{}\[\]()#+\-.!|~$=>:^@]")
+_HEADINGS = re.compile(r"(?:\s*#{1,6}[ \t][^\n]*\n)+\s*(?=\S)")
 _LINK = re.compile(r"#note-(?P<owner>[cs])(?P<id>\d{1,15})(?:-(?P<marks>[\d._]*))?")
 _OWNERS: dict[str, Owner] = {"c": "course", "s": "student"}
 
@@ -92,13 +93,21 @@ def opened(page: Page, link: str, student: str) -> tuple[Passage, tuple[Span, ..
 def shown(page: Page, passage: Passage, marks: Sequence[Span], request: gr.Request | None) -> str:
     """The passage as Markdown: where it is from, its text with the words marked, and the ways to its neighbours."""
     here = f"### {text(passage.label)}"
+    head = after_heading(passage.text)
+    body, marks = passage.text[head:], [(start - head, end - head) for start, end in marks if start >= head]
     kin = {one.number: one for one in library.around(page.store, passage)}
     ways = [
         f"[{text(say(f'notes.{key}', request))}]({link(kin[number])})"
         for key, number in (("previous", passage.number - 1), ("next", passage.number + 1))
         if number in kin
     ]
-    return "\n\n".join(filter(None, [here, marked(passage.text, marks), " · ".join(ways)]))
+    return "\n\n".join(filter(None, [here, marked(body, marks), " · ".join(ways)]))
+
+
+def after_heading(body: str) -> int:
+    """Where the text of a passage begins that starts with Markdown headings: those are in its label."""
+    match = _HEADINGS.match(body)
+    return match.end() if match else 0
 
 
 def link(passage: Passage, marks: Sequence[Span] = ()) -> str:
