@@ -137,7 +137,7 @@ class _Window:
         self.names = {token.key for token in self.tokens if token.kind == "name"}
         self.numbers = set[str]().union(*(part.numbers for part in parts))
         self.symbols = [symbol for part in parts for symbol in ("\n", *part.symbols)]
-        self.order = [(token, _meanings(token)) for token in self.tokens if token.kind in _ORDERED]
+        self.order = [(token, meanings) for token in self.tokens for meanings in _steps(token)]
 
 
 class _Claim:
@@ -186,7 +186,7 @@ def _compare(claim: _Claim, window: _Window, title: set[str]) -> Evidence | None
     if not _together(found, window):
         return None
     found += [t for t in window.tokens if t.kind == "formula" and any(formula in t.key for formula in formulas)]
-    marks = sorted((token.start, token.end) for token in found)
+    marks = sorted({(token.start, token.end) for token in found})
     return Evidence(tuple(marks), len(claim.tokens) / max(1, len(window.tokens)))
 
 
@@ -237,6 +237,13 @@ def _negated(tokens: Sequence[Token]) -> Counter[str]:
 
 
 _ONLY = stem("only")  # "not only this but that" denies nothing
+
+
+def _steps(token: Token) -> list[frozenset[str]]:
+    """What a token of a passage stands for, step by step: a formula for the numbers in it."""
+    if token.kind == "formula":
+        return [frozenset(values(symbol)) for symbol in token.key.split(" ") if symbol[0].isdigit()]
+    return [_meanings(token)] if token.kind in _ORDERED else []
 
 
 def _meanings(token: Token) -> frozenset[str]:

@@ -155,9 +155,9 @@ def values(number: str) -> set[str]:
     """The plain decimal spellings that a number may mean."""
     text = re.sub(r"\{,\}|[\u00a0\u202f]", "", number)
     found = set()
-    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", text):
+    if re.fullmatch(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", text):
         found.add(_plain(text.replace(",", "")))
-    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?", text):
+    if re.fullmatch(r"[1-9]\d{0,2}(?:\.\d{3})+(?:,\d+)?", text):
         found.add(_plain(text.replace(".", "").replace(",", ".")))
     if re.fullmatch(r"\d+(?:[.,]\d+)?", text):
         found.add(_plain(text.replace(",", ".")))
