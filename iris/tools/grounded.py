@@ -190,16 +190,22 @@ _POINTS = re.compile(
 )
 _NUMBERS = re.compile(r"[ \t]*\[\d{1,2}(?:, ?\d{1,2})*\](?![(\w])")
 _UNFINISHED = re.compile(r"\s*(?:\[[\d, ]{0,8})?$")
+_OPEN = re.compile(r"[`$][^`$\n]*$")
 _LITERAL = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`|\$\$.*?(?:\$\$|\Z)|\$[^$\n]+\$)", re.DOTALL)
 
 
 def _without_numbers(text: str, *, finished: bool) -> str:
     """An answer without the reference numbers that a model makes up; in code and formulas brackets stay. Of one that
-    is still being written, the end is held back while it may become one."""
-    text = "".join(
-        part if at % 2 else _NUMBERS.sub("", part) for at, part in enumerate(_LITERAL.split(text.replace(SEAM, "")))
-    )
-    return text.rstrip() if finished else _UNFINISHED.sub("", text)
+    is still being written, the end is held back while it may become one, or code."""
+    text = text.replace(SEAM, "")
+    parts = _LITERAL.split(text)
+    if not finished:
+        last = parts[-1]
+        opened = _OPEN.search(last)
+        if opened and "[" in opened[0]:
+            last = last[: opened.start() + opened[0].index("[")]
+        parts[-1] = _UNFINISHED.sub("", last)
+    return "".join(part if at % 2 else _NUMBERS.sub("", part) for at, part in enumerate(parts)).rstrip()
 
 
 SEAM = "\u2063"

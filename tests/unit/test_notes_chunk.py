@@ -83,7 +83,8 @@ def test_sentences_are_in_order_and_leave_out_only_space(text: str) -> None:
 def test_sentences_end_where_a_reader_says() -> None:
     text = (
         "Adam, e.g. with $\\beta_1 = 0.9. x$, works. It has 3.5 steps! See Fig. 2 there.\n"
-        "Still the\nsame sentence.\n\n- An item. With two.\n- Another\n\n# A heading\n\n| a. b | c. d |\n\n```\nx = 1. \ny\n```\nEnd"
+        "Still the\nsame sentence.\n\n- An item. With two.\n- Another\n\n# A heading\n\n| a. b | c. d |\n\n"
+        "```\nx = 1. \ny\n```\nEnd"
     )
     assert [(text[part.start : part.end], part.prose) for part in sentences(text)] == [
         ("Adam, e.g. with $\\beta_1 = 0.9. x$, works.", True),

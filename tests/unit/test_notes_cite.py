@@ -12,11 +12,13 @@ from iris.notes.cite import Citer, Source
 from iris.notes.sentences import sentences
 from iris.notes.words import values
 
-LORA = """\
-LoRA freezes the pretrained matrix $W_0$ and learns only a correction $\\Delta W$ of low rank. After training the product \
-can be added into $W_0$, so the merged model has no extra inference cost. AdaGrad divides by the root of the sum of all \
-past squared gradients. The adapter has $8\\times(4096+4096) = 65{,}536$ parameters; the full matrix has 16,777,216. Large \
-steps early cover distance; small steps late let the noise settle. It does not shrink the activations."""
+LORA = (
+    "LoRA freezes the pretrained matrix $W_0$ and learns only a correction $\\Delta W$ of low rank. After training the "
+    "product can be added into $W_0$, so the merged model has no extra inference cost. AdaGrad divides by the root of "
+    "the sum of all past squared gradients. The adapter has $8\\times(4096+4096) = 65{,}536$ parameters; the full "
+    "matrix has 16,777,216. Large steps early cover distance; small steps late let the noise settle. It does not "
+    "shrink the activations."
+)
 
 TITLE = "LoRA: low-rank adaptation. Idea"
 
@@ -70,7 +72,9 @@ def test_the_marks_are_the_words() -> None:
 
 
 def test_an_answer_grows_its_citations() -> None:
-    answer = "LoRA freezes the pretrained matrix. It was found on the moon. The merged model has no extra inference cost."
+    answer = (
+        "LoRA freezes the pretrained matrix. It was found on the moon. The merged model has no extra inference cost."
+    )
     other = "Bread is baked from flour, water and salt."
     citer = Citer([Source(other, "Bread"), Source(LORA, TITLE)])
     seen = []
@@ -132,7 +136,8 @@ def test_any_text_may_be_claimed_of_any_other(claim: str, passage: str) -> None:
         assert 0 < citation.at <= len(claim)
 
 
-WORDS = st.sampled_from("gradient descent matrix rank LoRA AdamW freezes learns small large not before 3 0.5 $W_0$".split())
+VOCABULARY = "gradient descent matrix rank LoRA AdamW freezes learns small large not before 3 0.5 $W_0$"
+WORDS = st.sampled_from(VOCABULARY.split(" "))
 
 
 @given(st.lists(WORDS, min_size=4, max_size=12))
