@@ -108,7 +108,7 @@ def stream(
     Raises:
         RequestError, EngineError: see ``study_chat.stream``.
     """
-    passages = _that_fit(engine, grounds.passages) if grounds.covered else ()
+    passages = that_fit(engine, grounds.passages) if grounds.covered else ()
     grounds = replace(grounds, passages=passages)
     sources = [cite.Source(passage.text, f"{passage.title}. {passage.heading}") for passage in passages]
     citer = Citer(sources)
@@ -167,7 +167,8 @@ def _chosen(found: Found) -> tuple[Passage, ...]:
     return tuple(sorted(best, key=lambda passage: (passage.owner, passage.note, passage.number)))
 
 
-def _that_fit(engine: Engine, passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+def that_fit(engine: Engine, passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+    """Those of the passages that the model is given: the first is always, then as many as there is room for."""
     left = min(MOST_TOKENS, engine.context_tokens // 3)
     kept: list[Passage] = []
     for passage in passages:

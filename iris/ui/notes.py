@@ -60,7 +60,8 @@ def build(page: Page) -> None:
             stop = gr.Button(t("notes.stop"), size="sm", visible=False, elem_id="iris-notes-stop", scale=0)
         own = gr.HTML("", elem_id="iris-notes-own", js_on_load=_LIST)
         with gr.Row(elem_id="iris-notes-search"):
-            query = gr.Textbox(label=t("notes.search"), placeholder=t("notes.search_for"), max_lines=1, submit_btn=True)
+            query = gr.Textbox(label=t("notes.search"), placeholder=t("notes.search_for"), max_lines=1, scale=4)
+            seek = gr.Button(t("notes.seek"), scale=0, min_width=110)
         found = gr.HTML("", elem_id="iris-notes-found", js_on_load=None)
         passages.viewer(page, "notes")
         shared = gr.HTML("", elem_id="iris-notes-course", js_on_load=None)
@@ -78,7 +79,7 @@ def build(page: Page) -> None:
     stop.click(tab.stopped, who, [files, own, status, stop], cancels=reading, queue=False, **quick)
     own.select(tab.choose, who, status, queue=False, **quick)
     own.delete(tab.delete, who, [own, status], queue=False, **quick)
-    query.submit(tab.search, [query, *who], found, queue=False, **quick)
+    gr.on([query.submit, seek.click], tab.search, [query, *who], found, queue=False, **quick)
     for event in (page.app.load, page.course.change):
         event(tab.lists, who, [own, shared], queue=False, **quick)
     page.student.change(tab.lists, who, [own, shared], queue=False, **quick)

@@ -122,8 +122,8 @@ def build(page: Page) -> None:
         )
         with gr.Row(elem_id="iris-foot"):
             status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
-            notes = grounding.selector()
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
+            notes = grounding.selector()
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     # One listener for all four, so that none of them can start a second answer while one is written.

@@ -70,7 +70,9 @@ def test_only_what_is_true_is_cited(scripted: RemoteEngine, script: Script, stor
         TRUE,
     ]
     *_, answer = ask(scripted, store, QUESTION)
-    assert numbered(answer) == (f"{TRUE} [1] LoRA was found on the moon. It trains 99 % of the weights.\n\n- {TRUE} [1]")
+    assert numbered(answer) == (
+        f"{TRUE} [1] LoRA was found on the moon. It trains 99 % of the weights.\n\n- {TRUE} [1]"
+    )
     ((number, citation, passage),) = answer.sources
     assert (number, passage.label) == (1, "LoRA: low-rank adaptation › Idea")
     marked = " ".join(passage.text[start:end] for start, end in citation.marks)
