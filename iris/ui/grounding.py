@@ -43,23 +43,19 @@ class Grounding:
 
     page: Page
 
-    def scope(self, use: str | None, course: str | None, seat: object, request: gr.Request | None) -> Scope | None:
-        """The notes to answer from; None for none.
+    def scope(self, use: str | None, course: str | None, who: str, request: gr.Request | None) -> Scope | None:
+        """The notes to answer the student ``who`` from, empty for nobody; None for none.
 
         Raises:
             RequestError: there is nothing to answer from.
         """
         if use not in USES[1:]:
             return None
-        if use == "course" or request is None:
-            student = None
-        else:
-            student = self.page.who(seat, request)
-            if use == "mine" and not any(note.chosen for note in library.own(self.page.store, student, course or "")):
-                raise RequestError(say("notes.none_chosen", request))
-        if use == "course" and course not in self.page.courses:
+        if use == "mine" and not any(note.chosen for note in library.own(self.page.store, who, course or "")):
+            raise RequestError(say("notes.none_chosen", request))
+        if use != "mine" and course not in self.page.courses:
             raise RequestError(say("notes.no_course", request))
-        return Scope(course or "", student, shared=use != "mine")
+        return Scope(course or "", who if use != "course" and who else None, shared=use != "mine")
 
     def stream(
         self, engine: Engine, question: str, turns: Sequence[Turn], scope: Scope, pace: Pace

@@ -17,7 +17,7 @@ from iris.notes import Passage, ingest, library
 from iris.notes.cite import Span
 from iris.notes.library import OwnNote, Scope
 from iris.notes.search import search
-from iris.ui import passages
+from iris.ui import passages, student
 from iris.ui.page import Page
 from iris.ui.strings import say, t
 
@@ -94,11 +94,17 @@ class _Tab:
     def __init__(self, page: Page) -> None:
         self._page = page
 
+    def _who(self, seat: object, request: gr.Request) -> str:
+        try:
+            return self._page.who(seat, request)
+        except IrisError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def add(
         self, files: list[str] | None, course: str | None, seat: object, request: gr.Request
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Read files and keep them; yields (file box, list, status line, stop button)."""
-        student = self._page.who(seat, request)
+        who = self._who(seat, request)
         lines: list[str] = []
         same, box = gr.skip(), gr.File(interactive=False)
         for path in map(Path, files or []):
@@ -118,7 +124,7 @@ class _Tab:
                         line = say("notes.reading", request, name=name, done=done, pages=pages)
                         yield box, same, _lines([*lines, _progress(line, percent)]), gr.Button(visible=True)
                         box = same
-                library.add(self._page.store, student, course or "", document)
+                library.add(self._page.store, who, course or "", document)
                 key = "added_gaps" if document.kind == "pdf" and document.empty_pages else "added"
                 lines.append(
                     _line(
@@ -135,38 +141,38 @@ class _Tab:
                     path.unlink()  # the upload's own copy: what is kept of it is in the store
         yield (
             gr.File(value=None, interactive=True),
-            self._own(student, course, request),
+            self._own(who, course, request),
             _lines(lines),
             gr.Button(visible=False),
         )
 
     def stopped(self, course: str | None, seat: object, request: gr.Request) -> tuple[Any, Any, Any, Any]:
-        student = self._page.who(seat, request)
+        who = self._who(seat, request)
         line = _line(html.escape(say("notes.stopped", request)))
         return (
-            *(gr.File(value=None, interactive=True), self._own(student, course, request)),
+            *(gr.File(value=None, interactive=True), self._own(who, course, request)),
             *(_lines([line]), gr.Button(visible=False)),
         )
 
     def choose(self, course: str | None, seat: object, event: gr.EventData, request: gr.Request) -> str:
         """Keep which notes are ticked."""
         ticked = [int(note) for note in getattr(event, "ticked", [])]
-        library.choose(self._page.store, self._page.who(seat, request), course or "", ticked)
+        library.choose(self._page.store, self._who(seat, request), course or "", ticked)
         return _lines([_line(html.escape(say("notes.chosen", request, count=len(ticked))))])
 
     def delete(self, course: str | None, seat: object, event: gr.EventData, request: gr.Request) -> tuple[Any, str]:
-        student = self._page.who(seat, request)
+        who = self._who(seat, request)
         try:
-            title = library.delete(self._page.store, student, int(getattr(event, "note", 0)))
+            title = library.delete(self._page.store, who, int(getattr(event, "note", 0)))
             line = _line(html.escape(say("notes.deleted", request, name=title)))
         except IrisError as error:
             line = _line(html.escape(str(error)), "problem")
-        return self._own(student, course, request), _lines([line])
+        return self._own(who, course, request), _lines([line])
 
     def search(self, query: str, course: str | None, seat: object, request: gr.Request) -> str:
         """The hits of a search over the course's notes and all of the student's."""
-        student = self._page.who(seat, request)
-        hits = search(self._page.store, query or "", Scope(course or "", student, everything=True), limit=HITS).hits
+        who = self._who(seat, request)
+        hits = search(self._page.store, query or "", Scope(course or "", who, everything=True), limit=HITS).hits
         if not hits:
             return f"<p>{html.escape(say('notes.nothing_found' if query else 'notes.search_for', request))}</p>"
         rows = []
@@ -182,17 +188,17 @@ class _Tab:
         """The student's notes, and the course's."""
         known = self._page.courses.get(course or "")
         shared = _course_list(self._page, known, request) if known else ""
-        if not (isinstance(seat, dict) and seat.get("id")):
+        if not (seat or student.signed_in(request)):
             return "", shared  # a browser that is just being given its id; see student.connect
-        return self._own(self._page.who(seat, request), course, request), shared
+        return self._own(self._who(seat, request), course, request), shared
 
-    def _own(self, student: str, course: str | None, request: gr.Request) -> str:
-        notes = library.own(self._page.store, student, course or "")
+    def _own(self, who: str, course: str | None, request: gr.Request) -> str:
+        notes = library.own(self._page.store, who, course or "")
         head = f"<h2>{html.escape(say('notes.mine', request))}</h2>"
         if not notes:
             return f"{head}<p>{html.escape(say('notes.none_yet', request))}</p>"
         hint = html.escape(say("notes.ticked_are_used", request))
-        firsts = library.first_passages(self._page.store, student, course or "")
+        firsts = library.first_passages(self._page.store, who, course or "")
         return f"{head}<p>{hint}</p><ul>{''.join(_row(note, firsts.get(note.id), request) for note in notes)}</ul>"
 
 

@@ -18,14 +18,12 @@ from iris.notes.library import Scope
 from iris.prompts import Turn
 from iris.tools import study_chat
 from iris.tools.grounded import plain
-from iris.ui import grounding, passages, student
+from iris.ui import chat_card, chat_keeper, chats, grounding, passages, student
+from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
 
 log = logging.getLogger(__name__)
-
-Message = dict[str, Any]
-"""One of Gradio's messages: ``{"role": …, "content": [{"type": "text", "text": …}]}``."""
 
 # Each update of a page costs the server about 4 ms of the cores that the model also needs, so they are rationed.
 WRITING_S = 0.15
@@ -80,9 +78,9 @@ _DONE = """
   window.irisEnd = "";
   const same = {__type__: "update"};
   const idle = {...same, submit_btn: true, stop_btn: false};
-  const [chat, , status, saved] = EMPTY;
-  if (end === "emptied") return [chat, idle, status, saved];
-  return [same, idle, end === "stopped" ? STOPPED : same, same];
+  const [chat, , status, saved, current] = EMPTY;
+  if (end === "emptied") return [chat, idle, status, saved, current];
+  return [same, idle, end === "stopped" ? STOPPED : same, same, same];
 }
 """
 
@@ -90,9 +88,11 @@ _DONE = """
 def build(page: Page) -> None:
     """Lay out the tab at this place of the page and connect it."""
     app, model, concurrency = page.app, page.model, page.concurrency
-    tab = _Tab(page.models, grounding.Grounding(page))
-    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret())
+    tab, keeper = _Tab(page.models, grounding.Grounding(page)), chat_keeper.Keeper(page)
+    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret(page.store))
+    current = chat_keeper.component(page.store)
     with gr.Column(elem_id="iris-study"):
+        panel = chats.layout()
         chat = gr.Chatbot(
             label="Conversation",
             show_label=False,
@@ -123,23 +123,25 @@ def build(page: Page) -> None:
         with gr.Row(elem_id="iris-foot"):
             status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
+            panel.show.render()
+            card = chat_card.button()
             notes = grounding.selector()
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     # One listener for all four, so that none of them can start a second answer while one is written.
     answer = gr.on(
         [question.submit, chat.example_select, chat.retry, chat.edit],
-        tab.answer,
-        [question, chat, model, notes, page.course, page.student],
-        [chat, question, status],
+        keeper.kept(tab.answer, lambda line: (gr.skip(), gr.skip(), _status(line, kind="problem"))),
+        [current, page.student, question, chat, model, notes, page.course],
+        [chat, question, status, current],
         trigger_mode="once",
         concurrency_limit=concurrency,
         concurrency_id="engine",
         show_progress="hidden",
         api_visibility="private",
     )
-    everything = [chat, question, status, saved]
-    empty = json.dumps([[], "", _status(READY, kind="hint"), {}])
+    everything = [chat, question, status, saved, current]
+    empty = json.dumps([[], "", _status(READY, kind="hint"), {}, {}])
     stopped = json.dumps(_status("Stopped."))
     answer.then(None, None, everything, js=_DONE.replace("EMPTY", empty).replace("STOPPED", stopped), **quick)
     question.stop(None, None, status, js=_CLICKED.replace("END", "stopped").replace("RESULT", stopped), **quick)
@@ -148,8 +150,10 @@ def build(page: Page) -> None:
         emptied(None, None, everything, js=_CLICKED.replace("END", "emptied").replace("RESULT", empty), **quick)
         emptied(None, cancels=answer, **quick)
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
-    app.load(tab.restore, saved, chat, **quick)
-    used = gr.BrowserState(notes.value, storage_key="iris-notes-use", secret=student.storage_secret())
+    app.load(keeper.restore, [saved, current, page.student], [chat, saved, current], api_name="chat_restore", **quick)
+    chats.connect(panel, page, chats.Shown(chat, saved, current))
+    chat_card.connect(card, page, chat, status)
+    used = gr.BrowserState(notes.value, storage_key="iris-notes-use", secret=student.storage_secret(page.store))
     notes.input(None, notes, used, js="(use) => use", **quick)
     app.load(None, used, notes, js="(use) => use", **quick)
     gr.api(
@@ -189,22 +193,22 @@ class _Tab:
         draft: str,
         history: list[Message],
         model: str,
+        notes: str | None,
+        course: str | None,
         event: gr.EventData,
-        notes: str | None = None,
-        course: str | None = None,
-        seat: object = None,
+        who: str = "",
         request: gr.Request | None = None,
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Answer what was sent, chosen, retried or edited; yields (conversation, question box, status line)."""
-        asked = _asked(draft or "", _messages(history), event)
+        asked = _asked(draft or "", as_messages(history), event)
         try:
             question = study_chat.checked(asked.question)
-            scope = self.grounding.scope(notes, course, seat, request) if self.grounding else None
+            scope = self.grounding.scope(notes, course, who, request) if self.grounding else None
         except RequestError as error:
             # Nothing was changed yet, save by an edit; a message of a megabyte need not travel back.
             yield asked.before, gr.skip(), _status(str(error), kind="problem")
             return
-        conversation = [*asked.history, _message("user", question)]
+        conversation = [*asked.history, as_message("user", question)]
         line = "Reading your question …"
         box = {"value": ""} if asked.empties_box else {}
         yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), _status(line)
@@ -218,7 +222,7 @@ class _Tab:
                 reply = gr.skip()
                 if shown != text:
                     text = shown
-                    reply = [*conversation, _message("assistant", text)]
+                    reply = [*conversation, as_message("assistant", text)]
                 said, line = line, _line(answer)
                 yield reply, gr.skip(), gr.skip() if line == said else _status(line)
             if not text:
@@ -244,9 +248,6 @@ class _Tab:
         else:
             for cited in self.grounding.stream(engine, question, turns, scope, _pace(engine)):
                 yield grounding.as_markdown(cited, request), cited.answer
-
-    def restore(self, saved: Any) -> Any:
-        return _messages(saved.get("history") if isinstance(saved, dict) else None) or gr.skip()
 
     def api(
         self,
@@ -279,7 +280,7 @@ class _Tab:
         if course and course not in known:
             raise RequestError(f"There is no course {course!r}. Known are: {', '.join(known)}.")
         chosen = course or next(iter(known), "")
-        return self.grounding.scope(notes, chosen, None, None) if self.grounding else None
+        return self.grounding.scope(notes, chosen, "", None) if self.grounding else None
 
 
 def _while_opening(opening: Generator[str, None, Engine], told: Callable[[str], Any]) -> Generator[Any, None, Engine]:
@@ -296,16 +297,16 @@ def _asked(draft: str, history: list[Message], event: gr.EventData) -> _Asked:
     if isinstance(event.target, gr.Textbox):
         return _Asked(draft, history, history, draft, empties_box=True)
     if not history:
-        return _Asked(_text(event.value), history, history, None)  # an example question
+        return _Asked(as_text(event.value), history, history, None)  # an example question
     at = min(int(event.index[0] if isinstance(event.index, list) else event.index), len(history) - 1)
     while at > 0 and history[at]["role"] != "user":
         at -= 1
     previous = getattr(event, "previous_value", None)
     if previous is None:
-        return _Asked(_text(history[at]["content"]), history[:at], history, None)  # retry
+        return _Asked(as_text(history[at]["content"]), history[:at], history, None)  # retry
     # The page already shows the edited question. If it cannot be answered, it moves to the box.
-    edited = _text(event.value)
-    before = [*history[:at], _message("user", _text(previous)), *history[at + 1 :]]
+    edited = as_text(event.value)
+    before = [*history[:at], as_message("user", as_text(previous)), *history[at + 1 :]]
     return _Asked(edited, history[:at], before, "\n\n".join(filter(None, [edited, draft])))
 
 
@@ -340,22 +341,8 @@ def _summary(usage: Usage, notices: tuple[str, ...]) -> str:
     return " · ".join([*parts, *notices])
 
 
-def _messages(history: Any) -> list[Message]:
-    """The questions and answers of a conversation as the page holds it; all that is not text is dropped."""
-    return [
-        _message(message["role"], _text(message.get("content")))
-        for message in (history if isinstance(history, list) else [])
-        if isinstance(message, dict) and message.get("role") in ("user", "assistant")
-    ]
-
-
-def _message(role: str, text: str) -> Message:
-    # As a block: Gradio takes the indentation out of a plain string.
-    return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
 def _checked_history(history: Any) -> list[Message]:
-    messages = _messages(history)
+    messages = as_messages(history)
     if len(messages) != len(history or []):
         raise RequestError(
             '`history` must be a list of {"role": "user", "content": …} and {"role": "assistant", "content": …}.'
@@ -367,23 +354,12 @@ def _turns(messages: list[Message]) -> tuple[Turn, ...]:
     """Question and answer pairs."""
     turns: list[Turn] = []
     for message in messages:
-        text = _text(message["content"])
+        text = as_text(message["content"])
         if message["role"] == "user":
             turns.append(Turn(text, ""))
         elif turns:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{plain(text)}".strip())
     return tuple(turns)
-
-
-def _text(content: Any) -> str:
-    """Message content as text: Gradio gives a string, a block, or a list of blocks."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        return content["text"] if isinstance(content.get("text"), str) else ""
-    if isinstance(content, list):
-        return "\n".join(filter(None, map(_text, content)))
-    return ""
 
 
 def _status(line: str, *, kind: str = "") -> str:
