@@ -108,7 +108,7 @@ def main(path: str) -> None:
     title = ""
     headings: dict[int, str] = {}
     with contextlib.suppress(Exception):
-        title = str((reader.metadata or {}).get("/Title") or "")
+        title = str(reader.metadata.title or "") if reader.metadata else ""
     with contextlib.suppress(Exception):
         headings = _headings(reader)
     _say(count=count, title=title[:300])
