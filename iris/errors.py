@@ -6,6 +6,7 @@ The message of each error is written for the person who reads it: it says what w
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
+    ├── NoteError           a file cannot become a note, or a note is not there
     ├── StudentError        who asks is not known here (any more)
     ├── ChatError           a saved chat is not there
     ├── StudyError          what a student keeps cannot be used as asked
@@ -43,6 +44,10 @@ class CourseError(IrisError):
 
 class StoreError(IrisError):
     """What Iris remembers cannot be opened or written."""
+
+
+class NoteError(IrisError):
+    """A file cannot become a note, or a note is not there (any more)."""
 
 
 class StudentError(IrisError):

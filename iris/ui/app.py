@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from iris import settings as state
 from iris import store as storage
 from iris.engine.pool import EnginePool
+from iris.notes import ingest
 from iris.settings import Settings
 from iris.store import Store
 from iris.ui import (
@@ -19,6 +20,7 @@ from iris.ui import (
     feedback,
     models,
     my_data,
+    notes,
     page,
     planner,
     quiz,
@@ -31,10 +33,11 @@ from iris.ui import (
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
-MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
+MAX_FILE_SIZE = ingest.MAX_BYTES
 
 TABS = {
     "study_chat": study_chat,
+    "notes": notes,
     "quiz": quiz,
     "feedback": feedback,
     "cheat_sheet": cheat_sheet,

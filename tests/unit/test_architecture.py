@@ -46,6 +46,8 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
+    ("iris.ui.grounding",),
+    ("iris.ui.passages",),
     ("iris.ui.chats", "iris.ui.chat_keeper", "iris.ui.chat_card"),
     ("iris.ui.quiz_view", "iris.ui.planner_view", "iris.ui.review_view", "iris.ui.drill_view", "iris.ui.take_along"),
     ("iris.ui.topics", "iris.ui.clock", "iris.ui.downloads"),
