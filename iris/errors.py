@@ -6,6 +6,7 @@ The message of each error is written for the person who reads it: it says what w
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
+    ├── ResultsError        a file of evaluation results is missing, broken, or of another version
     ├── ModelError          a model cannot be served
     │   ├── UnknownModel    no catalog row, file or Hub address of that name
     │   ├── ModelFileError  the file is broken, truncated, or of an unsupported kind
@@ -36,6 +37,10 @@ class CourseError(IrisError):
 
 class StoreError(IrisError):
     """What Iris remembers cannot be opened or written."""
+
+
+class ResultsError(IrisError):
+    """A file of evaluation results is missing, broken, or of another version."""
 
 
 class ModelError(IrisError):
