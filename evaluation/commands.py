@@ -31,6 +31,6 @@ def run(
         print(f"eval_{name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped; what is done is kept. Run the same command again to go on.", file=sys.stderr)
+        print("\nStopped; what is done is kept. Run the same command again to go on.", file=sys.stderr)
         return 130
     return 0

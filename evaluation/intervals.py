@@ -117,7 +117,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     count = only_first + only_second
     fewer = min(only_first, only_second)
     tail = sum(comb(count, k) for k in range(fewer + 1)) / 2**count
-    return min(1.0, 2 * tail)
+    return float(min(1.0, 2 * tail))
 
 
 def holm(p: Sequence[float]) -> list[float]:

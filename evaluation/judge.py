@@ -1,8 +1,8 @@
 """A judge model compares two answers to a question, with the reference before it; asked in both orders.
 
 Language models prefer the first or the second place whatever stands there (Zheng et al., 2023: Judging LLM-as-a-Judge,
-section 3.3), so a win is what both orders agree on. What cannot be parsed is counted, not dropped. How far the judge can
-be trusted is measured first, on answers whose order is known: the reference against that of another question, and
+section 3.3), so a win is what both orders agree on. What cannot be parsed is counted, not dropped. How far the judge
+can be trusted is measured first, on answers whose order is known: the reference against that of another question, and
 against its own first third.
 """
 
@@ -150,7 +150,7 @@ def parse(said: str) -> Verdict:
     match = _LINE.fullmatch(said.strip())
     if not match:
         return "unparsed"
-    return {"1": "first", "2": "second"}.get(match[1], "tie")  # type: ignore[return-value]
+    return {"1": "first", "2": "second"}.get(match[1], "tie")
 
 
 def _swapped(verdict: Verdict) -> Verdict:
@@ -187,13 +187,18 @@ def planted(rows: Sequence[tuple[str, str]]) -> Iterator[Pair]:
     """
     for number, (question, reference) in enumerate(rows):
         yield Pair(question, reference, rows[(number + 1) % len(rows)][1], reference)
-        yield Pair(question, reference, reference[: len(reference) // 3].rpartition(" ")[0] or "I do not know.", reference)
+        yield Pair(
+            question, reference, reference[: len(reference) // 3].rpartition(" ")[0] or "I do not know.", reference
+        )
 
 
 def refuse_itself(judge: str, judge_sha256: str, targets: Sequence[Target]) -> None:
     """Raise JudgeError if the judge is one of the models under test: by its weights, or, remote, by its name."""
     for target in targets:
-        if (judge_sha256 and target.sha256 == judge_sha256) or (not judge_sha256 and judge in (target.name, target.label)):
+        if (judge_sha256 and target.sha256 == judge_sha256) or (
+            not judge_sha256 and judge in (target.name, target.label)
+        ):
             raise JudgeError(
-                f"The judge {judge} is the model {target.label} under test. Models prefer their own answers: name another."
+                f"The judge {judge} is the model {target.label} under test. "
+                "A model prefers its own answers: name another."
             )

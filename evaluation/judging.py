@@ -49,7 +49,9 @@ def choose(judge: str, model: str, timeout_s: float, targets: Sequence[Target]) 
         return Choice(model or judge, None, judge, timeout_s)
     target = find(judge)
     if target.backend != "gguf":
-        raise JudgeError(f"The judge {judge} must be a GGUF or a server; export it first: python export/to_gguf.py {judge}")
+        raise JudgeError(
+            f"The judge {judge} must be a GGUF or a server; export it first: python export/to_gguf.py {judge}"
+        )
     refuse_itself(target.name, target.sha256, targets)
     return Choice(target.name, target, "", timeout_s)
 
@@ -140,8 +142,8 @@ def _trust(choice: Choice, known: Sequence[Judged]) -> str:
     print(f"The judge agrees with {100 * agreed:.0f} % of the planted pairs.{warning}", file=sys.stderr)
     return (
         f"Judge {choice.name}: prefers the right one of {found.pairs} planted pairs in both orders in "
-        f"{100 * agreed:.0f} %; {found.first} wrong, {found.ties} ties ({found.inconsistent} of them different verdicts in "
-        f"the two orders), {found.unparsed} unparsed, {found.failed} failed.{warning}"
+        f"{100 * agreed:.0f} %; {found.first} wrong, {found.ties} ties ({found.inconsistent} by disagreement of the "
+        f"orders), {found.unparsed} unparsed, {found.failed} failed.{warning}"
     )
 
 

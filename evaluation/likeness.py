@@ -53,7 +53,9 @@ class BertScore:
             import torch
             from bert_score import BERTScorer
         except ImportError as error:
-            raise EvaluationError(f"BERTScore needs bert-score and torch ({error}). Install them: make offline") from error
+            raise EvaluationError(
+                f"BERTScore needs bert-score and torch ({error}). Install them: make offline"
+            ) from error
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()

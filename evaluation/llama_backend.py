@@ -1,4 +1,4 @@
-"""A GGUF: answers through Iris's engine, eight at a time; probabilities through its llama.cpp wrapper, many texts a batch.
+"""A GGUF: answers through Iris's engine, eight at a time; probabilities through its llama.cpp wrapper.
 
 The file itself is opened, not the fast copy that Iris serves small files of slow formats from on some processors.
 """

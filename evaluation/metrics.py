@@ -16,8 +16,6 @@ import numpy as np
 from data.clean import leak_rate
 from data.text import words
 
-NUMBERS = re.compile(r"\d")
-
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
@@ -62,8 +60,11 @@ def best_option(logprobs: Sequence[float], sizes: Sequence[int] | None = None) -
     return int(values.argmax())
 
 
-_LETTER = re.compile(r"(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)?(?:\s+is)?\s*[:\s]*[*_(\[\"']*"
-                     r"([A-H])(?![A-Za-z'’])[*_)\].:,\"']*", re.IGNORECASE)  # fmt: skip
+_LETTER = re.compile(
+    r"(?:the\s+)?(?:correct\s+|right\s+|best\s+)?(?:answer|option|choice)?(?:\s+is)?[:\s]*"
+    r"[*_(\[\"']*([A-H])(?![A-Za-z'’])[*_)\].:,\"']*",
+    re.IGNORECASE,
+)
 
 
 def letter(text: str, count: int = 4) -> int | None:

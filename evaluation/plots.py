@@ -80,12 +80,17 @@ def pareto(folder: Path, results: Results, quality: str) -> str:
         axis.errorbar(
             x,
             y,
-            yerr=[[max(0.0, y - scale * row.measures[quality].low)], [max(0.0, scale * row.measures[quality].high - y)]],
+            yerr=[
+                [max(0.0, y - scale * row.measures[quality].low)],
+                [max(0.0, scale * row.measures[quality].high - y)],
+            ],
             color=colour,
             alpha=0.5,
         )
         axis.scatter(x, y, s=40 + 260 * size / largest, color=colour, alpha=0.8)
-        axis.annotate(f"{row.label}, {shown('size', size)} MB", (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8)
+        axis.annotate(
+            f"{row.label}, {shown('size', size)} MB", (x, y), xytext=(8, 6), textcoords="offset points", fontsize=8
+        )
     front = pareto_front(rows, pace, quality)
     axis.plot(
         [row.measures[pace].value for row in front],

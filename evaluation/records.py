@@ -61,7 +61,9 @@ class Records:
             self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror or error}. The run can go on later.") from error
+            raise RunError(
+                f"{self.path} cannot be written: {error.strerror or error}. The run can go on later."
+            ) from error
 
     def _read(self) -> int:
         """Take in the whole lines; how many bytes they are."""
@@ -86,8 +88,8 @@ class Records:
         other = [key for key in sorted({*header, *self._about}) if header.get(key) != self._about.get(key)]
         if other:
             raise RunError(
-                f"{self.path} was begun with another {', '.join(other)}. Begin anew with --fresh, or name another folder "
-                "with --out."
+                f"{self.path} was begun with another {', '.join(other)}. Begin anew with --fresh, or name another "
+                "folder with --out."
             )
 
 

@@ -1,7 +1,7 @@
 """Compare result files of evaluations: one table, the paired differences, and a Pareto plot of quality, size and speed.
 
     python evaluation/report.py outputs/evaluation/*/results.json
-    python evaluation/report.py A/results.json B/results.json --quality course.bits_per_byte --out outputs/evaluation/all
+    python evaluation/report.py A/results.json B/results.json --quality mcq.letter --out outputs/evaluation/all
 
 Files whose settings or items differ are put in one table, too, but what differs is said above it.
 """
@@ -179,14 +179,14 @@ def merged(paths: Sequence[Path]) -> Results:
             notes.append(f"{path.parent.name} was measured on {one.machine}: do not compare its speeds.")
         for key in sorted({*one.settings, *first.settings} - {"items"}):
             if one.settings.get(key) != first.settings.get(key):
-                notes.append(f"{path.parent.name} has {key} {one.settings.get(key)}, {first.name} {first.settings.get(key)}.")
+                notes.append(
+                    f"{path.parent.name} has {key} {one.settings.get(key)}, {first.name} {first.settings.get(key)}."
+                )
         items, others = one.settings.get("items", {}), first.settings.get("items", {})
         differing = [name for name in items if name in others and items[name] != others[name]]
         if differing:
             notes.append(f"{path.parent.name} has other items in {', '.join(differing)}: do not compare those.")
-    return Results(
-        "comparison", "Comparison", first.date, first.machine, tuple(rows), tuple(paired), {}, tuple(notes)
-    )
+    return Results("comparison", "Comparison", first.date, first.machine, tuple(rows), tuple(paired), {}, tuple(notes))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What the runners share: options, one worker process a model, and from records to results.json, report.md and plots."""
+"""What the runners share: options, one worker process a model, and from records to results.json and report.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from evaluation import judging, report, speed, summary, tasks, worker
 from evaluation.cached import Cached, key
 from evaluation.errors import RunError
 from evaluation.likeness import Likeness
-from evaluation.summary import Values
 from evaluation.targets import Target, find_all
 from evaluation.tasks import Sources, Task
 from iris import settings
@@ -56,7 +55,7 @@ def parser(doc: str, *, models: Sequence[str], wanted: Sequence[str]) -> argpars
         nargs="+",
         default=list(models),
         metavar="[LABEL=]MODEL",
-        help="catalog ids, runs or adapters, Hugging Face folders, GGUF files (a.gguf+lora.gguf puts a LoRA over one),\n"
+        help="catalog ids, runs or adapters, Hugging Face folders, GGUF files, a.gguf+lora.gguf (a LoRA over it),\n"
         "pytorch:BASE; the first is what the others are compared with (default: %(default)s)",
     )
     made.add_argument(
@@ -79,7 +78,9 @@ def parser(doc: str, *, models: Sequence[str], wanted: Sequence[str]) -> argpars
     made.add_argument("--jobs", type=int, default=1, help="models at the same time; the threads are shared out")
     made.add_argument("--rounds", type=int, default=1, help="timings of each model, turn about; 0: none")
     made.add_argument("--no-bertscore", dest="bertscore", action="store_false")
-    made.add_argument("--judge", default="", help="a model as for --models, or the http address of an OpenAI-compatible server")
+    made.add_argument(
+        "--judge", default="", help="a model as for --models, or the http address of an OpenAI-compatible server"
+    )
     made.add_argument("--judge-model", default="", help="the name of the judge on that server")
     made.add_argument("--judge-timeout", type=float, default=60.0, help="seconds for one verdict")
     made.add_argument("--publish", action="store_true", help="show the results in Iris's Compare tab, too")
@@ -104,7 +105,9 @@ def plan(options: argparse.Namespace, name: str, title: str) -> Plan:
         if not (out / "items").is_dir() and any(out.iterdir()):
             raise RunError(f"{out} holds no evaluation; it is not removed. Name another folder with --out.")
         shutil.rmtree(out)
-    judge = judging.choose(options.judge, options.judge_model, options.judge_timeout, targets) if options.judge else None
+    judge = (
+        judging.choose(options.judge, options.judge_model, options.judge_timeout, targets) if options.judge else None
+    )
     return Plan(
         name,
         title,
@@ -186,7 +189,9 @@ def _ask(made: Plan) -> None:
 
     def ask(target: Target) -> int:
         text = _job(made, target).to_json()
-        return subprocess.run([sys.executable, "-m", "evaluation.worker"], input=text, text=True, check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-m", "evaluation.worker"], input=text, text=True, check=False
+        ).returncode
 
     with ThreadPoolExecutor(made.jobs) as pool:
         codes = list(pool.map(ask, made.targets))

@@ -1,10 +1,11 @@
-"""From records to numbers: every measure of every item, its mean or sum with an interval, and the paired differences."""
+"""From records to numbers: every measure of every item, its mean with an interval, and paired differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.text import words
 from evaluation import intervals, metrics
 from evaluation.intervals import Statistic
 from evaluation.likeness import Likeness
@@ -16,8 +17,8 @@ Values = dict[str, dict[str, tuple[float, ...]]]
 """``task.measure`` -> item -> columns of the measure's statistic."""
 
 STATISTICS: dict[str, Statistic] = {"perplexity": intervals.perplexity_of, "bits_per_byte": intervals.bits_of}
-UNPAIRED = {"perplexity", "bertscore_p", "bertscore_r", "unparsed", "length"}
-"""Not tested: they say what others say that are (perplexity is bits per byte on another scale), or nothing good or bad."""
+UNPAIRED = {"perplexity", "bertscore_p", "bertscore_r", "unparsed", "length", "same_token"}
+"""Not tested: others say the same (perplexity is bits per byte on another scale), or they are neither good nor bad."""
 
 Likenesses = Mapping[tuple[str, str], Likeness]
 """Rescaled BERTScore by task and item."""
@@ -66,7 +67,7 @@ def _of_item(
     yield "leaks", (metrics.leaks(text),)
     yield "stops", (float(answer["stopped"]),)
     yield "repetition", (metrics.repetition(text),)
-    yield "length", (float(len(metrics.words(text))),)
+    yield "length", (float(len(words(text))),)
 
 
 def estimates(values: Values) -> dict[str, Estimate]:
@@ -94,7 +95,7 @@ def compare(labels: Sequence[str], values: Mapping[str, Values]) -> tuple[Paired
 
 
 def speeds_of(records: Records) -> dict[str, Estimate]:
-    """What the run itself showed: the pace of eight answers at once, over all its parts, and the worker's peak memory."""
+    """What the run itself showed: the pace of eight answers at once, over all its parts."""
     tokens = sum(part.get("tokens", 0) for part in records.speeds)
     seconds = sum(part.get("seconds", 0.0) for part in records.speeds)
     found = {}

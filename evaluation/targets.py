@@ -31,8 +31,8 @@ _CONFIG = "adapter_config.json"
 class Target:
     """A model to evaluate.
 
-    ``path`` is a GGUF or a folder; ``adapter`` a GGUF or a LoRA folder over it. ``base`` names the base of training that
-    an adapter folder belongs to, whose files are found when they are needed. ``sha256`` names the weights.
+    ``path`` is a GGUF or a folder; ``adapter`` a GGUF or a LoRA folder over it. ``base`` names the base of training
+    that an adapter folder belongs to, whose files are found when they are needed. ``sha256`` names the weights.
     """
 
     label: str

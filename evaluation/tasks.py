@@ -1,12 +1,12 @@
 """What models are evaluated on: prompt sets, the course's held-out questions, and texts that show what was forgotten.
 
-    general, domain   the ten everyday and ten course prompts of the original project   prompts/*.toml
-    philosophy        questions by branch                                               prompts/philosophy.toml
-    course            the course's test split: free answers with references             outputs/data/<course>/test.jsonl
-    mcq               its multiple-choice items that were never trained on              outputs/data/<course>/mcq_test.jsonl
-    dolly             held-out rows of Dolly: general instructions                      outputs/data/dolly/test.jsonl
-    wikitext          passages of WikiText-2: plain English                             a wiki.test.raw
-    any other name    your own prompts: a .toml like prompts/*.toml, a .jsonl, or a .txt with a prompt a line
+general, domain   the ten everyday and ten course prompts of the original project   prompts/*.toml
+philosophy        questions by branch                                               prompts/philosophy.toml
+course            the course's test split: free answers with references             outputs/data/<course>/test.jsonl
+mcq               its multiple-choice items that were never trained on              outputs/data/<course>/mcq_test.jsonl
+dolly             held-out rows of Dolly: general instructions                      outputs/data/dolly/test.jsonl
+wikitext          passages of WikiText-2: plain English                             a wiki.test.raw
+any other name    your own prompts: a .toml like prompts/*.toml, a .jsonl, or a .txt with a prompt a line
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def own(path: Path) -> Task:
     """
     kinds: dict[str, Callable[[Path], Iterator[Item]]] = {".toml": _toml, ".jsonl": _jsonl, ".txt": _txt}
     if path.suffix not in kinds:
-        raise TaskError(f"There is no task {str(path)!r}. Known are {', '.join(READERS)}, and .toml, .jsonl or .txt files.")
+        raise TaskError(
+            f"There is no task {str(path)!r}. Known are {', '.join(READERS)}, and .toml, .jsonl or .txt files."
+        )
     try:
         items = tuple(kinds[path.suffix](path))
     except FileNotFoundError as error:
@@ -160,7 +162,8 @@ def _row(row: object, where: str, fallback: str) -> Item:
     if not isinstance(reference, str):
         raise TaskError(f"{where}: the reference must be text.")
     if not isinstance(facts, list) or not all(
-        isinstance(fact, list) and fact and all(isinstance(word, str) and word.strip() for word in fact) for fact in facts
+        isinstance(fact, list) and fact and all(isinstance(word, str) and word.strip() for word in fact)
+        for fact in facts
     ):
         raise TaskError(f'{where}: facts are lists of spellings, such as [["loss", "cost"], ["gradient"]].')
     return Item(
@@ -195,7 +198,7 @@ def _course(sources: Sources) -> Task:
 
 def _mcq(sources: Sources) -> Task:
     path = sources.course / "mcq_test.jsonl"
-    items = []
+    items: list[Item] = []
     for row in _rows(path, f"Build the course's splits: python data/build.py --course {sources.course.name}"):
         try:
             options, right = tuple(map(str, row["options"])), LETTERS.index(row["answer"])
@@ -203,15 +206,15 @@ def _mcq(sources: Sources) -> Task:
         except (KeyError, ValueError, TypeError) as error:
             raise TaskError(f"{path}: item {len(items) + 1} has no question, options and answer letter.") from error
         topic = str(row.get("topic", ""))
-        items.append(
-            Item(str(row["id"]), _prompt(row, path), options[right], (), topic, question, options, right)
-        )
+        items.append(Item(str(row["id"]), _prompt(row, path), options[right], (), topic, question, options, right))
     return Task("mcq", "choice", tuple(items), f"{sources.course.name}, held-out multiple choice")
 
 
 def _dolly(sources: Sources) -> Task:
     path = sources.dolly
-    rows = _rows(path, "Build it: python data/build.py --source dolly --path FILE, or name its test.jsonl with --dolly.")
+    rows = _rows(
+        path, "Build it: python data/build.py --source dolly --path FILE, or name its test.jsonl with --dolly."
+    )
     items = tuple(Item(str(row["id"]), _prompt(row, path), _answer(row, path)) for row in rows)
     return Task("dolly", "text", items, "Dolly, held-out answers")
 

@@ -45,7 +45,7 @@ class TorchBackend:
         source = self.tokenizer.chat_template
         if not source:
             raise TargetError(
-                f"{target.name} has no chat template, so it cannot be asked anything. Evaluate an instruction-tuned model."
+                f"{target.name} has no chat template, so it cannot be asked anything. Take an instruction-tuned one."
             )
         bos = self.tokenizer.bos_token_id
         adds = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
@@ -57,6 +57,7 @@ class TorchBackend:
             bos_token=bos if adds else None,
         )
         self._ends = _ends(self.model, self.tokenizer)
+        self._exact = False
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)
@@ -74,6 +75,9 @@ class TorchBackend:
         return [bos if bos is not None else self.tokenizer.eos_token_id]
 
     def score(self, requests: Sequence[Request]) -> list[list[Scored]]:
+        if not self._exact:
+            _exact_head(self.model)
+            self._exact = True
         pairs = [(n, m) for n, request in enumerate(requests) for m in range(len(request.following))]
         # Texts of like length together, so that little is padded.
         sizes = {(n, m): len(requests[n].prompt) + len(requests[n].following[m]) for n, m in pairs}
@@ -183,6 +187,19 @@ class TorchBackend:
 
     def close(self) -> None:
         del self.model
+
+
+def _exact_head(model: Any) -> None:
+    """Let the head compute in float32: bfloat16 would round logits to sixteenths, and probabilities with them."""
+    import torch
+
+    head = model.get_output_embeddings()
+    wide = torch.nn.Linear(head.in_features, head.out_features, bias=head.bias is not None)
+    wide.weight.data = head.weight.data.float()
+    if head.bias is not None:
+        wide.bias.data = head.bias.data.float()
+    wide.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    model.set_output_embeddings(wide)
 
 
 def _penalize(logits: Any, answer: Sequence[int], sampling: Sampling) -> None:

@@ -35,7 +35,7 @@ ASK_LETTER = "Answer with the letter of the right option."
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told. ``system``: "none" leaves it to the template, as in training; "study_chat" as Iris asks."""
+    """What a worker is told. ``system``: "none" leaves it to the template, "study_chat" is as Iris asks."""
 
     target: Target
     tasks: tuple[str, ...]
@@ -178,9 +178,7 @@ def conversation(system: str, turns: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _answer(
-    backend: Backend, job: Job, chosen: Sequence[tuple[Task, Item, str]], records: Records, bar: Any
-) -> None:
+def _answer(backend: Backend, job: Job, chosen: Sequence[tuple[Task, Item, str]], records: Records, bar: Any) -> None:
     """Short answers first, then long ones, so that the pace of the long ones is that of full batches."""
     for kind in ("choice", "answer"):
         part = [(task, item) for task, item, _ in chosen if task.kind == kind]
@@ -191,9 +189,7 @@ def _answer(
             [conversation(job.system, one) for one in turns], [sampling(limit)] * len(part)
         ):
             task, item = part[number]
-            records.add(
-                task.name, item.id, "answer", answer=answer.text, tokens=answer.tokens, stopped=answer.stopped
-            )
+            records.add(task.name, item.id, "answer", answer=answer.text, tokens=answer.tokens, stopped=answer.stopped)
             tokens += answer.tokens
             bar.update(1)
         if kind == "answer" and part:

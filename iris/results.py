@@ -46,6 +46,7 @@ MEASURES: dict[str, Measure] = {
     "stops": Measure("ends by itself", 1, percent=True),
     "repetition": Measure("repetition", -1, percent=True),
     "length": Measure("words", 0, digits=0),
+    "same_token": Measure("same next token", 1, percent=True),
     "judge": Measure("preferred by the judge", 1, percent=True),
     "prefill": Measure("prompt tokens/s", 1, digits=0),
     "decode": Measure("written tokens/s", 1, digits=1),
@@ -92,7 +93,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """One evaluation. ``settings`` are what must be equal for two of them to be comparable, and notes for the reader."""
+    """One evaluation. ``settings`` must be equal for two to be comparable; ``notes`` are for whoever reads them."""
 
     name: str
     title: str

@@ -12,7 +12,7 @@ from iris import settings as state
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import models, page, strings, student, study_chat, theme
+from iris.ui import compare, models, page, strings, student, study_chat, theme
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
@@ -20,7 +20,7 @@ STORE = "iris.db"
 
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat}
+TABS = {"study_chat": study_chat, "compare": compare}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 

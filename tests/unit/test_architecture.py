@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.tools",),
     ("iris.prompts", "iris.notes", "iris.study"),
     ("iris.engine",),
-    ("iris.store", "iris.courses", "iris.catalog"),
+    ("iris.store", "iris.courses", "iris.catalog", "iris.results"),
     ("iris.hub",),
     ("iris.gguf_file", "iris.settings"),
     ("iris.errors",),
@@ -48,7 +48,7 @@ UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.",),
     ("iris.ui.page",),
     ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
-    ("iris.ui.strings",),
+    ("iris.ui.strings", "iris.ui.charts", "iris.ui.downloads"),
     ("iris.ui",),
 )
 
@@ -58,7 +58,11 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "training": ("data", "iris.prompts", "iris.catalog"),
     # The engine's wrapper loads what was exported, and its template code says what will be served.
     "export": ("training.recipes", "iris.catalog", "iris.engine", "iris.gguf_file"),
-    "evaluation": ("iris.engine", "iris.prompts", "data"),
+    # Models are named as in the catalog, the page shows results, and training unpacks the base of an adapter.
+    "evaluation": (
+        *("iris.engine", "iris.prompts", "iris.catalog", "iris.results", "data"),
+        *("training.base", "training.recipes"),
+    ),
     "benchmarks": ("iris", "training", "export"),
     "spaces": ("iris",),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
