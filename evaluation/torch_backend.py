@@ -214,6 +214,20 @@ def _penalize(logits: Any, answer: Sequence[int], sampling: Sampling) -> None:
 
 def _load(target: Target) -> tuple[Any, Any]:
     import torch
+
+    fast = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    if target.adapter is None:
+        tokenizer, model = weights_of(target, fast)
+        return tokenizer, model.eval()
+    from peft import PeftModel
+
+    # Merged in float32 and rounded then: else the sum would be rounded twice.
+    tokenizer, model = weights_of(target, torch.float32)
+    return tokenizer, PeftModel.from_pretrained(model, str(target.adapter)).merge_and_unload().to(fast).eval()
+
+
+def weights_of(target: Target, dtype: Any) -> tuple[Any, Any]:
+    """Tokenizer and model, without the adapter."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
@@ -228,14 +242,8 @@ def _load(target: Target) -> tuple[Any, Any]:
         if not found.revision.startswith("sha256:"):
             revision = {"revision": found.revision}
     tokenizer: Any = AutoTokenizer.from_pretrained(location, **revision)
-    model: Any = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32, **revision)
-    if target.adapter is not None:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(target.adapter)).merge_and_unload()
-    if torch.cpu._is_avx512_bf16_supported():
-        model = model.to(torch.bfloat16)  # after merging, which would else round the sum twice
-    return tokenizer, model.eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(location, dtype=dtype, **revision)
+    return tokenizer, model
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
