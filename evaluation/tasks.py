@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from data import files
 from data.text import content_words
+from evaluation import metrics
 from evaluation.errors import TaskError
 from iris.engine import Message
 
@@ -34,6 +35,8 @@ PASSAGE = 1500
 """Characters of a WikiText passage: about 350 tokens."""
 FACTS = 8
 """Key terms that are taken from a reference answer."""
+OWN = 0.05
+"""A term belongs to a topic when this share of the answers that use it are on the topic: three times chance at 60."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +188,18 @@ def _course(sources: Sources) -> Task:
     how = f"Build the course's splits: python data/build.py --course {sources.course.name}"
     rows = list(_rows(path, how))
     seen: Counter[str] = Counter()
+    on_topic: dict[str, Counter[str]] = {}
     train = sources.course / "train.jsonl"
     for row in _rows(train, how):
-        seen.update(set(content_words(_answer(row, train))))
+        found = set(content_words(_answer(row, train)))
+        seen.update(found)
+        on_topic.setdefault(str(row.get("topic", "")), Counter()).update(found)
     items = []
     for row in rows:
         prompt, answer = _prompt(row, path), _answer(row, path)
-        facts = key_terms(answer, prompt[-1].content, seen)
-        items.append(Item(str(row["id"]), prompt, answer, facts, str(row.get("topic", "")), prompt[-1].content))
+        topic = str(row.get("topic", ""))
+        facts = key_terms(answer, prompt[-1].content, seen, on_topic.get(topic, {}))
+        items.append(Item(str(row["id"]), prompt, answer, facts, topic, prompt[-1].content))
     return Task("course", "answer", tuple(items), f"{sources.course.name}, test split")
 
 
@@ -263,18 +270,22 @@ def _answer(row: Mapping[str, Any], path: Path) -> str:
         raise TaskError(f"{path}: row {row.get('id', '?')} has no completion message.") from error
 
 
-def key_terms(answer: str, question: str, seen: Mapping[str, int], count: int = FACTS) -> tuple[tuple[str, ...], ...]:
+def key_terms(
+    answer: str, question: str, seen: Mapping[str, int], on_topic: Mapping[str, int], count: int = FACTS
+) -> tuple[tuple[str, ...], ...]:
     """The ``count`` words of a reference answer that carry most, each as a fact of one spelling.
 
-    By inverse document frequency over the course's training answers (``seen``: in how many of them a word stands), as
-    Spärck Jones (1972) weighs terms. Words that only this answer has are left out: they are the names and numbers of
-    an example, not terms of the course; so are words of the question, which an echo of it would contain.
+    Words that other answers on the same topic use, too (``on_topic``: how many), weighed by inverse document frequency
+    over the whole course (``seen``), as Spärck Jones (1972) weighs terms: the topic's own terms. The names and numbers
+    of a single example are not among them, nor are words of the question, which an echo of it would contain.
     """
-    asked = {_stem(word) for word in content_words(question)}
     weight: dict[str, float] = {}
     for place, word in enumerate(content_words(answer)):
-        if len(word) > 3 and seen.get(word, 0) >= 2 and _stem(word) not in asked:
-            weight.setdefault(_stem(word), -math.log(seen[word]) - 1e-6 * place)
+        stem = _stem(word)
+        here = on_topic.get(word, 0)
+        own = here >= max(2, OWN * seen.get(word, 0))
+        if len(word) > 3 and own and not metrics.key_facts(question, [[stem]]):
+            weight.setdefault(stem, math.log(here / seen[word]) - 1e-6 * place)
     best = sorted(weight, key=lambda word: -weight[word])[:count]
     return tuple((word,) for word in best)
 

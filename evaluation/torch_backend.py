@@ -223,7 +223,10 @@ def _load(target: Target) -> tuple[Any, Any]:
 
     # Merged in float32 and rounded then: else the sum would be rounded twice.
     tokenizer, model = weights_of(target, torch.float32)
-    return tokenizer, PeftModel.from_pretrained(model, str(target.adapter)).merge_and_unload().to(fast).eval()
+    merged: Any = PeftModel.from_pretrained(model, str(target.adapter)).merge_and_unload()
+    for weight in merged.parameters():  # the weights only: ``to`` would round the frequencies of the positions, too
+        weight.data = weight.data.to(fast)
+    return tokenizer, merged.eval()
 
 
 def weights_of(target: Target, dtype: Any) -> tuple[Any, Any]:
