@@ -162,6 +162,8 @@ def model_of(found: BaseFiles, recipe: Recipe) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    from training import cpu
+
     _no_bars()
     # Weights that are themselves trained stay in float32, where small updates are not rounded away.
     dtype = torch.float32 if recipe.method == "full" else compute_dtype(recipe)
@@ -183,6 +185,7 @@ def model_of(found: BaseFiles, recipe: Recipe) -> PreTrainedModel:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
+    cpu.give_back()  # what loading took besides
     return model
 
 

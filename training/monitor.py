@@ -1,8 +1,8 @@
 """What a run tells while it goes on: a line in log.jsonl for every step and validation, and a progress bar.
 
 Rates count the tokens of this process's own steps over the time that these took: not the steps before a resume, not
-validation, not checkpoints. Memory is the peak since the start, on the GPU both what was allocated and what the
-allocator had reserved, which is what the card has to have.
+validation, not checkpoints. Resident memory is that at the end of the step; memory on the GPU is the peak since the
+start, both what was allocated and what the allocator had reserved, which is what the card has to have.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self._first = 0
         self._seconds = 0.0
         self._began = 0.0
+        self._resident = 0
         self._bar: Any = None
         self._process = psutil.Process()
 
@@ -113,6 +114,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._seconds += time.monotonic() - self._began
+        self._resident = self._process.memory_info().rss  # before freed memory is given back
         self._bar.update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -145,7 +147,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         return sum(counts[self._first : step]) / max(self._seconds, 1e-9)
 
     def _memory(self) -> dict[str, float]:
-        memory = {"resident_mb": self._process.memory_info().rss >> 20}
+        memory: dict[str, float] = {"resident_mb": self._resident >> 20}
         if torch.cuda.is_available():
             memory["gpu_peak_allocated_mb"] = torch.cuda.max_memory_allocated() >> 20
             memory["gpu_peak_reserved_mb"] = torch.cuda.max_memory_reserved() >> 20

@@ -33,6 +33,8 @@ IGNORED = -100
 _GRAIN = 64
 """Lengths are rounded up to it. On CPUs every new shape leaves kernels behind in oneDNN's cache, some 30 MB for each
 length, and gaps in the heap; with lengths as they come, a small model grew by gigabytes within a hundred steps."""
+_MEASURED = 1024
+"""Tokens measured together at most, a longer row alone: the logits of many take more memory than a training step."""
 _LEAK = 0.1  # packing is exact if it moves logits by less than this share of what seeing the neighbour would
 
 
@@ -160,7 +162,7 @@ class StageTrainer(SFTTrainer):  # type: ignore[misc]
         """The loss of the model on rows, shared out over the processes."""
         collator = Collator(rows, self._collator.pad, self._collator.packed)
         lengths = [len(row.ids) for row in rows]
-        parts = chunks(lengths, max(self._recipe.max_length, max(lengths)) if collator.packed else 0)
+        parts = chunks(lengths, _MEASURED if collator.packed else 0)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         sums = torch.zeros(2, dtype=torch.float64)
         model = self.model_wrapped
@@ -321,6 +323,8 @@ def build(
     lengths = [len(row.ids) for row in train]
     parts = (plan if packed else by_length(plan, lengths)).micro_batches
     callbacks: list[TrainerCallback] = [monitor] if monitor else []
+    if not cuda:
+        callbacks.append(_GiveBack())
     if moves_ranks:
         callbacks.append(_MoveRanks())
     elif stage.patience:
@@ -352,6 +356,16 @@ def run(trainer: StageTrainer, found: checkpoints.Checkpoint | None) -> Outcome:
     return Outcome(
         state.global_step, best or state.global_step, float(state.best_metric or math.nan), trainer._collator.packed
     )
+
+
+class _GiveBack(TrainerCallback):  # type: ignore[misc]
+    """Freed memory goes back to the system after every step and validation."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        cpu.give_back()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        cpu.give_back()
 
 
 class _MoveRanks(TrainerCallback):  # type: ignore[misc]

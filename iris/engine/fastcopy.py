@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from iris.engine import llama
@@ -43,24 +44,41 @@ def fast_copy(path: Path, folder: Path, *, threads: int) -> Path:
     copy = folder / f"{path.stem}-{about.st_size:x}-{about.st_mtime_ns:x}-q8_0.gguf"
     if copy.is_file():
         return copy
-    beside = copy.with_name(f"{copy.name}.{os.getpid()}.partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        params = C.llama_model_quantize_default_params()
-        params.ftype = C.LLAMA_FTYPE_MOSTLY_Q8_0
-        params.allow_requantize = True
-        params.nthread = threads
-        code = C.llama_model_quantize(str(path).encode(), str(beside).encode(), ctypes.byref(params))
-        if code != 0:
-            raise OSError(f"llama.cpp returned {code}")
-        os.replace(beside, copy)
+        with beside(copy) as fresh:
+            quantize(path, fresh, threads=threads)
     except OSError as error:
         log.warning("no fast copy of %s could be made (%s); it is served as it is", path.name, error)
         return path
+    return copy
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the folder of ``path``, made if need be, for a file that becomes ``path`` when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield fresh
+        os.replace(fresh, path)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink()
-    return copy
+            fresh.unlink()
+
+
+def quantize(source: Path, target: Path, *, threads: int) -> None:
+    """Write a GGUF of any format to ``target`` as Q8_0.
+
+    Raises:
+        OSError: llama.cpp failed, as on a full disk.
+    """
+    params = C.llama_model_quantize_default_params()
+    params.ftype = C.LLAMA_FTYPE_MOSTLY_Q8_0
+    params.allow_requantize = True
+    params.nthread = threads
+    code = C.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
+    if code != 0:
+        raise OSError(f"llama.cpp returned {code}")
 
 
 def _file_type(path: Path) -> int:

@@ -107,12 +107,17 @@ class EnginePool:
         self._make_room(name)
         from iris.engine.batch import LocalEngine
         from iris.engine.fastcopy import fast_copy
+        from iris.engine.merged import merged_copy
 
-        path = fast_copy(files.path, home() / "cache", threads=s.threads) if s.fast_copy else files.path
+        path, adapter = files.path, files.adapter
+        if adapter and (merged := merged_copy(path, adapter, home() / "cache", threads=s.threads)):
+            path, adapter = merged, None
+        elif s.fast_copy:
+            path = fast_copy(path, home() / "cache", threads=s.threads)
         return LocalEngine(
             path,
             model_id=files.spec.id,
-            adapter=files.adapter,
+            adapter=adapter,
             slots=s.slots,
             queue=s.queue,
             context=s.context,

@@ -38,7 +38,7 @@ PARTS = {"iris.course_folder": "iris.courses"}
 INSIDE: tuple[tuple[str, ...], ...] = (
     ("iris.engine.pool",),
     ("iris.engine.batch", "iris.engine.remote"),
-    ("iris.engine.answer",),
+    ("iris.engine.answer", "iris.engine.merged"),
     ("iris.engine.prefixes", "iris.engine.sampler", "iris.engine.tokenizer", "iris.engine.fastcopy"),
     tuple(f"iris.engine.{name}" for name in ("llama", "cache", "template", "text", "trim", "schema")),
     ("iris.engine",),

@@ -56,9 +56,7 @@ IMPORTS = "import training.run, training.sft; from training.monitor import peak_
 @pytest.mark.parametrize(
     "changes",
     [
-        # Estimated 2,495 MB, measured 3,036 to 3,182 on two cores: at the edge, so it fails at times. The formula in
-        # training/estimate.py misses some 500 MB here, which are still to be found.
-        pytest.param(["--set=method=qlora"], marks=pytest.mark.xfail(strict=False, reason="18 % too low"), id="qlora"),
+        pytest.param(["--set=method=qlora"], id="qlora"),
         pytest.param(["--set=method=lora", "--set=gradient_checkpointing=true"], id="checkpointing"),
     ],
 )
@@ -86,4 +84,5 @@ def test_the_memory_is_within_a_fifth_of_a_real_run(workshop: Path, changes: lis
     imported = run_command([sys.executable, "-c", IMPORTS], workshop)
     (stage,) = json.loads((workshop / "outputs" / RECIPE / "run.json").read_text())["stages"]
     measured = stage["peak_resident_mb"] - int(imported.stdout)
+    print(f"estimated {total - libraries} MB, measured {measured} MB")
     assert total - libraries == pytest.approx(measured, rel=0.2)
