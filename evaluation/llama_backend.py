@@ -1,6 +1,7 @@
 """A GGUF: answers through Iris's engine, eight at a time; probabilities through its llama.cpp wrapper.
 
-The file itself is opened, not the fast copy that Iris serves small files of slow formats from on some processors.
+A file without an adapter is opened itself, not through the fast copy that Iris serves small files of slow formats from
+on some processors.
 """
 
 from __future__ import annotations
