@@ -12,23 +12,43 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from evaluation import commands
 
-_RUN = "outputs/smollm2-135m-qlora-{0}/gguf/smollm2-135m-qlora-{0}_q8_0.gguf"
-MODELS = (
-    "base=smollm2-135m",
-    f"finetome={_RUN.format('finetome')}",
-    f"finetome-exam={_RUN.format('finetome-exam')}",
-    f"exam={_RUN.format('exam')}",
-)
+_RUN = "outputs/smollm2-135m-qlora-{}"
 TASKS = ("domain", "course", "mcq", "dolly", "wikitext")
+
+
+def models() -> list[str]:
+    """The four models of the built-in base: GGUFs of the runs where they were exported, else the adapters themselves.
+
+    The general stage may be a run of its own, or the first stage of the two-stage run.
+    """
+    both = _RUN.format("finetome-exam")
+    return [
+        "base=smollm2-135m",
+        f"finetome={_exported(_RUN.format('finetome'), f'{both}/stages/finetome')}",
+        f"finetome-exam={_exported(both)}",
+        f"exam={_exported(_RUN.format('exam'))}",
+    ]
+
+
+def _exported(*folders: str) -> str:
+    for folder in map(Path, folders):
+        for kind in ("q8_0", "q4_k_m", "f16"):
+            if found := sorted(folder.glob(f"gguf/*_{kind}.gguf")):
+                return str(found[0])
+        for place in (folder, folder / "adapter"):
+            if (place / "run.json").is_file() or (place / "adapter_config.json").is_file():
+                return str(place)
+    return folders[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the process's exit status."""
     return commands.run(
-        "domain", "What training on the course brought", __doc__ or "", arguments, models=MODELS, wanted=TASKS
+        "domain", "What training on the course brought", __doc__ or "", arguments, models=models(), wanted=TASKS
     )
 
 

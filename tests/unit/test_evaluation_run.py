@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return course_splits(tmp_path_factory.mktemp("data") / "id2223", test=16)
+    return course_splits(tmp_path_factory.mktemp("data") / "id2223", test=12)
 
 
 def options(data: Path, out: Path, *more: object) -> list[str]:
@@ -42,7 +42,6 @@ def done(data: Path, gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
     )
     assert ran.returncode == 0, ran.stderr
     assert "What training on the course brought" in ran.stdout
