@@ -150,7 +150,9 @@ def parse(said: str) -> Verdict:
     match = _LINE.fullmatch(said.strip())
     if not match:
         return "unparsed"
-    return {"1": "first", "2": "second"}.get(match[1], "tie")
+    if match[1] == "1":
+        return "first"
+    return "second" if match[1] == "2" else "tie"
 
 
 def _swapped(verdict: Verdict) -> Verdict:
@@ -160,9 +162,10 @@ def _swapped(verdict: Verdict) -> Verdict:
 
 
 def _joined(forward: Verdict, backward: Verdict) -> Judged:
+    missing: Verdict
     for missing in ("failed", "unparsed"):
         if missing in (forward, backward):
-            return Judged(forward, backward, missing)  # type: ignore[arg-type]
+            return Judged(forward, backward, missing)
     return Judged(forward, backward, forward if forward == backward else "tie")
 
 

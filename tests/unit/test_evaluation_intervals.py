@@ -11,7 +11,7 @@ from evaluation import intervals
 
 
 def column(values: object) -> list[list[float]]:
-    return np.asarray(values, np.float64).reshape(-1, 1).tolist()  # type: ignore[no-any-return]
+    return np.asarray(values, np.float64).reshape(-1, 1).tolist()
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
