@@ -52,6 +52,8 @@ def _intervals(path: Path, results: Results, names: Sequence[str]) -> str:
             axis.plot(scale * found.value, place, "o", color=colour)
         axis.set_yticks(range(len(results.rows)), [row.label for row in results.rows] if number % columns == 0 else [])
         axis.set_ylim(len(results.rows) - 0.5, -0.5)
+        if scale == 100:
+            axis.set_xlim(-3, 103)
         arrow = "→ better" if measure_of(name).better > 0 else "← better"
         unit = " (%)" if measure_of(name).percent else ""
         axis.set_title(f"{name.rpartition('.')[0]}: {measure_of(name).title}{unit}\n{arrow}", fontsize=8)
