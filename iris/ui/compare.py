@@ -15,7 +15,7 @@ import gradio as gr
 
 from iris.engine import Engine
 from iris.errors import IrisError
-from iris.results import Results, measure_of
+from iris.results import MEASURES, Results, measure_of
 from iris.study.votes import CHOICES, Score
 from iris.tools import compare
 from iris.tools.compare import Sides
@@ -232,7 +232,8 @@ class _Tab:
     def _plots(self, results: Results, request: gr.Request) -> str:
         def title(name: str) -> str:
             task, _, bare = name.rpartition(".")
-            return f"{task}: {measure_of(name).title}" if task else measure_of(bare).title
+            called = say(f"measures.{bare}", request) if bare in MEASURES else bare
+            return f"{task}: {called}" if task else called
 
         names = [name for name in results.measures if measure_of(name).better]
         quality = next((name for name in QUALITIES if name in results.measures), "")
