@@ -172,3 +172,12 @@ def read(path: Path, shapes: Sequence[tuple[str, int]]) -> Importance:
     if not matrix:
         raise SourceError(f"{path} is no importance matrix: it holds no .in_sum2 tensors.")
     return matrix
+
+
+def collected_on(path: Path) -> str:
+    """The data that the matrix in this file was collected on; the file's name where it does not say."""
+    import gguf
+
+    reader: Any = gguf.GGUFReader(path)
+    field = reader.fields.get("imatrix.datasets")
+    return ", ".join(field.contents()) if field else path.name

@@ -62,9 +62,10 @@ def quantize(
     *,
     threads: int,
     importance: Importance | None = None,
+    weighed_on: str = "",
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Write ``source`` (F16 or BF16) to ``target`` as ``kind``.
+    """Write ``source`` (F16 or BF16) to ``target`` as ``kind``; ``weighed_on`` tells later whose importance it was.
 
     The work is done in a thread, so that Ctrl-C ends it at once; llama.cpp has no way to stop half-way.
 
@@ -78,6 +79,8 @@ def quantize(
     kept = _rows(importance) if importance and kind not in WITHOUT_IMPORTANCE else None
     if kept:
         parameters.imatrix = kept[0]
+        notes = _notes(weighed_on, len(kept[1]))
+        parameters.kv_overrides = notes
     lines: list[str] = []
 
     def hear(line: str) -> None:
@@ -124,6 +127,16 @@ def _rows(importance: Importance) -> tuple[Any, list[npt.NDArray[np.float32]]]:
         row.name, row.size = name.encode(), values.size
         row.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
     return rows, kept
+
+
+def _notes(weighed_on: str, count: int) -> Any:
+    """What llama.cpp's own tool writes of an importance matrix into the file, as overrides ended by an empty key."""
+    notes = (C.llama_model_kv_override * 3)()
+    notes[0].tag, notes[0].key = C.LLAMA_KV_OVERRIDE_TYPE_STR, b"quantize.imatrix.dataset"
+    notes[0].value.val_str = weighed_on.encode()[:127]
+    notes[1].tag, notes[1].key = C.LLAMA_KV_OVERRIDE_TYPE_INT, b"quantize.imatrix.entries_count"
+    notes[1].value.val_i64 = count
+    return notes
 
 
 def check_kind(kind: str) -> str:

@@ -24,7 +24,8 @@ class Source:
     """What is exported. ``run`` is the content of run.json, empty where there is none.
 
     ``base`` is a folder or a GGUF; ``base_id`` names it without saying where this machine keeps it; ``base_revision``
-    is a Hub commit or a sha256; ``folder`` is where the results go unless told otherwise.
+    is a Hub commit or a sha256; ``folder`` is where the results go unless told otherwise; ``base_note`` is what one
+    should know of the base.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     adapter: Path | None
     folder: Path
     run: Mapping[str, Any] = field(default_factory=dict)
+    base_note: str = ""
 
 
 def find(target: str, base: str = "") -> Source:
@@ -109,7 +111,8 @@ def _adapted(path: Path, base: str, run: Mapping[str, Any], target: str) -> Sour
     if Path(base_id).exists():
         base_id = Path(base_id).resolve().name  # where this machine keeps it is nobody's business
     licence = str(identity.get("licence") or "") if same else ""
-    return Source(_name(path, run), found, base_id, at, licence, path, folder, run)
+    note = f"{path} was trained on {named}. That {base} holds the same weights cannot be checked." if not same else ""
+    return Source(_name(path, run), found, base_id, at, licence, path, folder, run, note if named else "")
 
 
 def _base(wanted: str, revision: str) -> tuple[Path, str]:

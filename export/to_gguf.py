@@ -72,6 +72,8 @@ def _run(options: argparse.Namespace) -> int:
     if not (kinds or options.f16 or options.bf16 or options.adapter_only or options.hf):
         raise ExportError("Nothing was asked for. Add --quantize Q4_K_M, --f16, --bf16, --adapter-only or --hf DIR.")
     source = sources.find(options.source, options.base)
+    if source.base_note:
+        print(f"note: {source.base_note}", file=sys.stderr)
     adapter = adapters.read(source.adapter) if source.adapter else None
     if options.adapter_only and adapter is None:
         raise ExportError(f"{options.source} is no adapter, so --adapter-only has nothing to write.")
@@ -120,11 +122,12 @@ def _models(
         _write(options, staging, full, opened, weights, metadata, kind)
         opened.close()
         matrix = _importance(options, source, staging, full, weights) if weighed else None
+        about = _weighed_on(options, source) if weighed else ""
         files = {full: kind}
         for wanted in kinds:
             name = _file(source, wanted)
             files[name] = wanted
-            _quantize(staging, full, name, wanted, options.threads, matrix)
+            _quantize(staging, full, name, wanted, options.threads, matrix, about)
             if wanted in plain:
                 _quantize(staging, full, _without(name), wanted, options.threads, None)
                 files[_without(name)] = wanted
@@ -144,9 +147,16 @@ def _importance(
     with tqdm(total=importance.TOKENS, unit="token", desc="imatrix", disable=None) as bar:
         matrix = importance.collect(staging.path(full), rows, threads=options.threads, step=bar.update)
     name = f"{source.name}_imatrix.gguf"
-    importance.write(staging.path(name), matrix, f"{folder.name}, train split")
+    importance.write(staging.path(name), matrix, _weighed_on(options, source))
     print(f"{staging.accept(name)}  {staging.final / name}")
     return matrix
+
+
+def _weighed_on(options: argparse.Namespace, source: Source) -> str:
+    """Whose importance it is, without saying where this machine keeps it."""
+    if options.imatrix != "auto":
+        return importance.collected_on(Path(options.imatrix))
+    return f"{texts.folder_of(source.run, options.data).name}, train split"
 
 
 def _gate(
@@ -266,7 +276,13 @@ def _without(name: str) -> str:
 
 
 def _quantize(
-    staging: Staging, full: str, name: str, kind: str, threads: int, matrix: quantized.Importance | None
+    staging: Staging,
+    full: str,
+    name: str,
+    kind: str,
+    threads: int,
+    matrix: quantized.Importance | None,
+    weighed_on: str = "",
 ) -> None:
     with tqdm(unit="tensor", desc=name, disable=None) as bar:
 
@@ -275,7 +291,13 @@ def _quantize(
             bar.update(done - bar.n)
 
         quantized.quantize(
-            staging.path(full), staging.path(name), kind, threads=threads, importance=matrix, progress=progress
+            staging.path(full),
+            staging.path(name),
+            kind,
+            threads=threads,
+            importance=matrix,
+            weighed_on=weighed_on,
+            progress=progress,
         )
 
 

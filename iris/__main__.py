@@ -1,4 +1,7 @@
-"""``python -m iris`` serves the app; ``python -m iris chat`` is the chat in a terminal; ``… models`` lists models."""
+"""``python -m iris`` serves the app; ``python -m iris chat`` is the chat in a terminal.
+
+``… models`` lists models, ``… backup FILE`` copies what Iris remembers.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return terminal.run(options.question, model=options.model)
         if options.command == "models":
             return _models()
+        if options.command == "backup":
+            from iris import backup
+
+            return backup.run(options.file)
         from iris import serve
 
         return serve.run(host=options.host, port=options.port, model=options.model)
@@ -49,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="chat in the terminal, or answer one question and exit")
     chat.add_argument("question", nargs="?", help="answer this question and exit")
     commands.add_parser("models", help="list the models Iris knows")
+    backup = commands.add_parser("backup", help="copy what Iris remembers to a file, also while it is running")
+    backup.add_argument("file", help="where to; an earlier backup there is replaced")
     keep = argparse.SUPPRESS  # a value given before the command is not overwritten by the command's default
     for command in (parser, serve):
         command.add_argument("--host", default=keep, help="address to listen on (IRIS_HOST, 127.0.0.1)")

@@ -7,6 +7,13 @@ The message of each error is written for the person who reads it: it says what w
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
     ├── ResultsError        a file of evaluation results is missing, broken, or of another version
+    ├── StudentError        who asks is not known here (any more)
+    ├── ChatError           a saved chat is not there
+    ├── StudyError          what a student keeps cannot be used as asked
+    │   ├── CardError       there is no such card, or it cannot be made
+    │   ├── PlanError       no plan can be made of these dates, hours and topics
+    │   ├── DrillError      a drill cannot be set or taken
+    │   └── LearnerFileError  a learner file is broken, foreign, or from a newer Iris
     ├── ModelError          a model cannot be served
     │   ├── UnknownModel    no catalog row, file or Hub address of that name
     │   ├── ModelFileError  the file is broken, truncated, or of an unsupported kind
@@ -41,6 +48,34 @@ class StoreError(IrisError):
 
 class ResultsError(IrisError):
     """A file of evaluation results is missing, broken, or of another version."""
+
+
+class StudentError(IrisError):
+    """Who asks is not known here (any more): an id that this Iris did not give out, or one that was deleted."""
+
+
+class ChatError(IrisError):
+    """A saved chat is not there (any more)."""
+
+
+class StudyError(IrisError):
+    """What a student keeps (cards, plans, drills, the learner file) cannot be used as asked."""
+
+
+class CardError(StudyError):
+    """There is no such card, or it cannot be made."""
+
+
+class PlanError(StudyError):
+    """No plan can be made of these dates, hours and topics."""
+
+
+class DrillError(StudyError):
+    """A drill cannot be set or taken."""
+
+
+class LearnerFileError(StudyError):
+    """A learner file is broken, of another program, or from a newer Iris; nothing was imported."""
 
 
 class ModelError(IrisError):

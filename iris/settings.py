@@ -103,6 +103,7 @@ class Settings:
     cache: int = 16384
     loaded_models: int = 2
     fast_copy: bool = True
+    mcp: bool = False
 
 
 def load() -> Settings:
@@ -137,6 +138,7 @@ def load() -> Settings:
         cache=cache,
         loaded_models=_integer("IRIS_LOADED_MODELS", 2, low=1, high=16),
         fast_copy=bool(_integer("IRIS_FAST_COPY", 1, low=0, high=1)),
+        mcp=bool(_integer("IRIS_MCP", 0, low=0, high=1)),
     )
 
 

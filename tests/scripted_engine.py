@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +20,14 @@ from typing import Any
 class Script:
     """What the server says to every question, and what it was asked.
 
-    ``pieces`` are streamed ``pause_s`` apart; a piece of None breaks the connection off.
+    ``pieces`` are streamed ``pause_s`` apart; a piece of None breaks the connection off. ``reply`` chooses the pieces
+    by the messages instead.
     """
 
     pieces: list[str | None] = field(default_factory=lambda: ["An answer."])
     pause_s: float = 0.0
     asked: list[list[dict[str, str]]] = field(default_factory=list)
+    reply: Callable[[list[dict[str, str]]], list[str | None]] | None = None
     left: threading.Event = field(default_factory=threading.Event)
     """Set when a reader went away before the end."""
 
@@ -45,7 +47,7 @@ def serve(script: Script) -> Iterator[str]:
             self.send_header("content-type", "text/event-stream")
             self.end_headers()
             try:
-                for piece in script.pieces:
+                for piece in script.reply(body["messages"]) if script.reply else script.pieces:
                     time.sleep(script.pause_s)
                     if piece is None:
                         return

@@ -9,18 +9,42 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from iris import settings as state
+from iris import store as storage
 from iris.engine.pool import EnginePool
 from iris.settings import Settings
 from iris.store import Store
-from iris.ui import compare, models, page, strings, student, study_chat, theme
+from iris.ui import (
+    cheat_sheet,
+    compare,
+    drill,
+    feedback,
+    models,
+    my_data,
+    page,
+    planner,
+    quiz,
+    review,
+    strings,
+    student,
+    study_chat,
+    theme,
+)
 from iris.ui.headers import Headers
 from iris.ui.strings import t
 
-STORE = "iris.db"
-
 MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
 
-TABS = {"study_chat": study_chat, "compare": compare}
+TABS = {
+    "study_chat": study_chat,
+    "quiz": quiz,
+    "feedback": feedback,
+    "cheat_sheet": cheat_sheet,
+    "planner": planner,
+    "review": review,
+    "drill": drill,
+    "compare": compare,
+    "my_data": my_data,
+}
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
 
 
@@ -29,12 +53,13 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
     # Gradio sums up its last 10,000 events anew after each one, although the page for it is off.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     concurrency = settings.slots + settings.queue + 8
-    store = Store(state.writable_home() / STORE)
+    state.writable_home()
+    store = Store(storage.location())
     courses = page.known_courses(settings)
     with gr.Blocks(title="Iris", analytics_enabled=False) as app:
         known = models.Models(pool, settings)
-        who = student.component()
-        student.connect(app, who)
+        who = student.component(store)
+        student.connect(app, store, who)
         with gr.Row(elem_id="iris-head"):
             gr.HTML(theme.BRAND, elem_id="iris-brand", js_on_load=None)
             course = page.course_selector(courses)
@@ -64,6 +89,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "quiet": True,
         "show_error": True,
         "enable_monitoring": False,
+        "mcp_server": settings.mcp,
         "ssr_mode": False,  # a second server, in Node, for a page that is all script anyway
         "app_kwargs": {"middleware": [Middleware(Headers)]},
     }

@@ -5,6 +5,7 @@ A file of Gradio's would stay on the server's disk, under an address that everyo
 
 from __future__ import annotations
 
+import base64
 import json
 
 import gradio as gr
@@ -12,9 +13,10 @@ import gradio as gr
 SAVE = """
 (file) => {
   if (!file) return;
-  const { name, type, text } = JSON.parse(file);
+  const { name, type, text, base64 } = JSON.parse(file);
+  const bytes = base64 ? Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)) : text;
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.href = URL.createObjectURL(new Blob([bytes], { type }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
@@ -31,6 +33,11 @@ def component() -> gr.Textbox:
 def file(name: str, type: str, text: str) -> str:
     """The value for ``component``."""
     return json.dumps({"name": name, "type": f"{type};charset=utf-8", "text": text})
+
+
+def binary(name: str, type: str, data: bytes) -> str:
+    """The value for ``component`` of a file that is not text."""
+    return json.dumps({"name": name, "type": type, "base64": base64.b64encode(data).decode("ascii")})
 
 
 def name(title: str, ending: str) -> str:

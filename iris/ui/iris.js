@@ -36,7 +36,7 @@
     set(stop, "title", "Stop (Esc)");
     set(find("#iris-question .submit-button"), "aria-label", "Send");
     set(find("#iris-question .submit-button"), "title", "Send (Enter)");
-    for (const line of document.querySelectorAll("#iris-status, #iris-notice")) {
+    for (const line of document.querySelectorAll("#iris-status, #iris-notice, .iris-line")) {
       set(line, "role", "status");
       set(line, "aria-live", "polite");
     }
@@ -54,7 +54,7 @@
       set(edited, "title", "Enter sends, Esc leaves it as it was");
       edited.focus();
     }
-    for (const wide of document.querySelectorAll("#iris-chat .prose :is(pre, table, .katex-display)")) {
+    for (const wide of document.querySelectorAll("#iris-chat .prose :is(pre, table, .katex-display), .iris-rich :is(pre, table, math)")) {
       if (wide.scrollWidth > wide.clientWidth) set(wide, "tabindex", "0");
     }
   }

@@ -16,14 +16,12 @@ from iris.engine import Engine, Usage
 from iris.errors import IrisError, RequestError
 from iris.prompts import Turn
 from iris.tools import study_chat
-from iris.ui import student
+from iris.ui import chat_card, chat_keeper, chats, student
+from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
 
 log = logging.getLogger(__name__)
-
-Message = dict[str, Any]
-"""One of Gradio's messages: ``{"role": …, "content": [{"type": "text", "text": …}]}``."""
 
 # Each update of a page costs the server about 4 ms of the cores that the model also needs, so they are rationed.
 WRITING_S = 0.15
@@ -78,9 +76,9 @@ _DONE = """
   window.irisEnd = "";
   const same = {__type__: "update"};
   const idle = {...same, submit_btn: true, stop_btn: false};
-  const [chat, , status, saved] = EMPTY;
-  if (end === "emptied") return [chat, idle, status, saved];
-  return [same, idle, end === "stopped" ? STOPPED : same, same];
+  const [chat, , status, saved, current] = EMPTY;
+  if (end === "emptied") return [chat, idle, status, saved, current];
+  return [same, idle, end === "stopped" ? STOPPED : same, same, same];
 }
 """
 
@@ -88,9 +86,11 @@ _DONE = """
 def build(page: Page) -> None:
     """Lay out the tab at this place of the page and connect it."""
     app, model, concurrency = page.app, page.model, page.concurrency
-    tab = _Tab(page.models)
-    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret())
+    tab, keeper = _Tab(page.models), chat_keeper.Keeper(page)
+    saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret(page.store))
+    current = chat_keeper.component(page.store)
     with gr.Column(elem_id="iris-study"):
+        panel = chats.layout()
         chat = gr.Chatbot(
             label="Conversation",
             show_label=False,
@@ -120,22 +120,24 @@ def build(page: Page) -> None:
         with gr.Row(elem_id="iris-foot"):
             status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
+            panel.show.render()
+            card = chat_card.button()
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     # One listener for all four, so that none of them can start a second answer while one is written.
     answer = gr.on(
         [question.submit, chat.example_select, chat.retry, chat.edit],
-        tab.answer,
-        [question, chat, model],
-        [chat, question, status],
+        keeper.kept(tab.answer, lambda line: (gr.skip(), gr.skip(), _status(line, kind="problem"))),
+        [current, page.student, question, chat, model],
+        [chat, question, status, current],
         trigger_mode="once",
         concurrency_limit=concurrency,
         concurrency_id="engine",
         show_progress="hidden",
         api_visibility="private",
     )
-    everything = [chat, question, status, saved]
-    empty = json.dumps([[], "", _status(READY, kind="hint"), {}])
+    everything = [chat, question, status, saved, current]
+    empty = json.dumps([[], "", _status(READY, kind="hint"), {}, {}])
     stopped = json.dumps(_status("Stopped."))
     answer.then(None, None, everything, js=_DONE.replace("EMPTY", empty).replace("STOPPED", stopped), **quick)
     question.stop(None, None, status, js=_CLICKED.replace("END", "stopped").replace("RESULT", stopped), **quick)
@@ -144,7 +146,9 @@ def build(page: Page) -> None:
         emptied(None, None, everything, js=_CLICKED.replace("END", "emptied").replace("RESULT", empty), **quick)
         emptied(None, cancels=answer, **quick)
     chat.change(None, [chat, saved], saved, js=_SAVE, **quick)
-    app.load(tab.restore, saved, chat, **quick)
+    app.load(keeper.restore, [saved, current, page.student], [chat, saved, current], api_name="chat_restore", **quick)
+    chats.connect(panel, page, chats.Shown(chat, saved, current))
+    chat_card.connect(card, page, chat, status)
     gr.api(
         tab.api,
         api_name="study_chat",
@@ -179,14 +183,14 @@ class _Tab:
         self, draft: str, history: list[Message], model: str, event: gr.EventData
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Answer what was sent, chosen, retried or edited; yields (conversation, question box, status line)."""
-        asked = _asked(draft or "", _messages(history), event)
+        asked = _asked(draft or "", as_messages(history), event)
         try:
             question = study_chat.checked(asked.question)
         except RequestError as error:
             # Nothing was changed yet, save by an edit; a message of a megabyte need not travel back.
             yield asked.before, gr.skip(), _status(str(error), kind="problem")
             return
-        conversation = [*asked.history, _message("user", question)]
+        conversation = [*asked.history, as_message("user", question)]
         line = "Reading your question …"
         box = {"value": ""} if asked.empties_box else {}
         yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), _status(line)
@@ -200,7 +204,7 @@ class _Tab:
                 reply = gr.skip()
                 if answer.text != text:
                     text = answer.text
-                    reply = [*conversation, _message("assistant", text)]
+                    reply = [*conversation, as_message("assistant", text)]
                 said, line = line, _line(answer)
                 yield reply, gr.skip(), gr.skip() if line == said else _status(line)
             if not text:
@@ -215,9 +219,6 @@ class _Tab:
             else:
                 back = gr.skip() if asked.box is None else gr.Textbox(value=asked.box)
                 yield asked.before, back, _status(problem, kind="problem")
-
-    def restore(self, saved: Any) -> Any:
-        return _messages(saved.get("history") if isinstance(saved, dict) else None) or gr.skip()
 
     def api(
         self, message: str, history: list[dict[str, Any]] | None = None, model: str = ""
@@ -248,16 +249,16 @@ def _asked(draft: str, history: list[Message], event: gr.EventData) -> _Asked:
     if isinstance(event.target, gr.Textbox):
         return _Asked(draft, history, history, draft, empties_box=True)
     if not history:
-        return _Asked(_text(event.value), history, history, None)  # an example question
+        return _Asked(as_text(event.value), history, history, None)  # an example question
     at = min(int(event.index[0] if isinstance(event.index, list) else event.index), len(history) - 1)
     while at > 0 and history[at]["role"] != "user":
         at -= 1
     previous = getattr(event, "previous_value", None)
     if previous is None:
-        return _Asked(_text(history[at]["content"]), history[:at], history, None)  # retry
+        return _Asked(as_text(history[at]["content"]), history[:at], history, None)  # retry
     # The page already shows the edited question. If it cannot be answered, it moves to the box.
-    edited = _text(event.value)
-    before = [*history[:at], _message("user", _text(previous)), *history[at + 1 :]]
+    edited = as_text(event.value)
+    before = [*history[:at], as_message("user", as_text(previous)), *history[at + 1 :]]
     return _Asked(edited, history[:at], before, "\n\n".join(filter(None, [edited, draft])))
 
 
@@ -292,22 +293,8 @@ def _summary(usage: Usage, notices: tuple[str, ...]) -> str:
     return " · ".join([*parts, *notices])
 
 
-def _messages(history: Any) -> list[Message]:
-    """The questions and answers of a conversation as the page holds it; all that is not text is dropped."""
-    return [
-        _message(message["role"], _text(message.get("content")))
-        for message in (history if isinstance(history, list) else [])
-        if isinstance(message, dict) and message.get("role") in ("user", "assistant")
-    ]
-
-
-def _message(role: str, text: str) -> Message:
-    # As a block: Gradio takes the indentation out of a plain string.
-    return {"role": role, "content": [{"type": "text", "text": text}]}
-
-
 def _checked_history(history: Any) -> list[Message]:
-    messages = _messages(history)
+    messages = as_messages(history)
     if len(messages) != len(history or []):
         raise RequestError(
             '`history` must be a list of {"role": "user", "content": …} and {"role": "assistant", "content": …}.'
@@ -319,23 +306,12 @@ def _turns(messages: list[Message]) -> tuple[Turn, ...]:
     """Question and answer pairs."""
     turns: list[Turn] = []
     for message in messages:
-        text = _text(message["content"])
+        text = as_text(message["content"])
         if message["role"] == "user":
             turns.append(Turn(text, ""))
         elif turns:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{text}".strip())
     return tuple(turns)
-
-
-def _text(content: Any) -> str:
-    """Message content as text: Gradio gives a string, a block, or a list of blocks."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, dict):
-        return content["text"] if isinstance(content.get("text"), str) else ""
-    if isinstance(content, list):
-        return "\n".join(filter(None, map(_text, content)))
-    return ""
 
 
 def _status(line: str, *, kind: str = "") -> str:

@@ -29,12 +29,14 @@ BRAND = f"{MARK}<div><h1>Iris</h1><p>Your course tutor</p></div>"
 def launch_options() -> dict[str, Any]:
     """Theme, style, script and icon, as ``Blocks.launch`` takes them. Nothing is fetched from elsewhere."""
     icon = "data:image/svg+xml," + quote(MARK)
-    style = (_HERE / "iris.css").read_text(encoding="utf-8").replace("IRIS_MARK", icon)
+    style = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("iris.css", "tools.css", "study.css"))
+    style = style.replace("IRIS_MARK", icon)
+    keys = (_HERE / "study.js").read_text(encoding="utf-8")
     return {
         "theme": build(),
         "js": (_HERE / "iris.js").read_text(encoding="utf-8"),
         # Not as Gradio's `css`, which puts a prefix behind every comma, also behind those inside :is().
-        "head": f'<link rel="icon" type="image/svg+xml" href="{icon}"><style>{style}</style>',
+        "head": f'<link rel="icon" type="image/svg+xml" href="{icon}"><style>{style}</style><script>{keys}</script>',
     }
 
 

@@ -20,14 +20,14 @@ LLAMA_CPP = ("iris.engine.", "export.", "benchmarks.", "tests.")
 # From left to right. A module may import what stands right of it; modules of one row do not import each other.
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.__main__",),
-    ("iris.serve", "iris.terminal"),
+    ("iris.serve", "iris.terminal", "iris.backup"),
     ("iris.ui",),
     ("iris.tools",),
     ("iris.prompts", "iris.notes", "iris.study"),
     ("iris.engine",),
     ("iris.store", "iris.courses", "iris.catalog", "iris.results"),
     ("iris.hub",),
-    ("iris.gguf_file", "iris.settings"),
+    ("iris.gguf_file", "iris.settings", "iris.store_errors"),
     ("iris.errors",),
 )
 
@@ -46,9 +46,15 @@ INSIDE: tuple[tuple[str, ...], ...] = (
 UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.app",),
     ("iris.ui.",),
+    ("iris.ui.chats", "iris.ui.chat_keeper", "iris.ui.chat_card"),
+    ("iris.ui.quiz_view", "iris.ui.planner_view", "iris.ui.review_view", "iris.ui.drill_view", "iris.ui.take_along"),
+    ("iris.ui.topics", "iris.ui.clock", "iris.ui.downloads"),
     ("iris.ui.page",),
-    ("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student"),
-    ("iris.ui.strings", "iris.ui.charts", "iris.ui.downloads"),
+    (
+        *("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
+        *("iris.ui.richtext", "iris.ui.running", "iris.ui.formulas", "iris.ui.charts"),
+    ),
+    ("iris.ui.strings",),
     ("iris.ui",),
 )
 

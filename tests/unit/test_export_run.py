@@ -51,6 +51,11 @@ def test_files_are_named_after_the_recipe_and_pass_the_gate(run: Path, rows: Pat
     distances = {file["file"]: file["distance"]["kl"] for file in report["files"]}
     # F16 is always held against the original, also when it is not kept; the file without imatrix is there to compare.
     assert distances.keys() == {f"{name}{end}.gguf" for end in ("_f16", "_q8_0", "_q4_k_m", "_q4_k_m.plain")}
+    weighed = distances[f"{name}_q4_k_m.gguf"] <= distances[f"{name}_q4_k_m.plain.gguf"]  # else made without it
+    about = lineage.read(run / f"gguf/{name}_q4_k_m.gguf")
+    assert about.get("quantize.imatrix.dataset") == (f"{rows.name}, train split" if weighed else None)
+    assert ("quantize.imatrix.entries_count" in about) == weighed
+    assert "quantize.imatrix.dataset" not in lineage.read(run / f"gguf/{name}_q8_0.gguf")
     # The matrix that was collected can be given again, and makes the same file; without one it is another.
     matrix = run / f"gguf/{name}_imatrix.gguf"
     again = ["--quantize", "Q4_K_M", "--imatrix", str(matrix), "--no-verify", "--out", str(run / "again")]
@@ -76,8 +81,9 @@ def test_a_file_that_fails_the_gate_does_not_get_its_name(
 
 
 def test_the_lineage_is_in_the_file_and_can_be_checked(
-    run: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # data that was built in this checkout is not what the run names
     assert export(run, rows, "--quantize", "Q8_0", "--no-verify") == 0
     (path,) = (run / "gguf").glob("*.gguf")
     found: dict[str, Any] = lineage.read(path)
