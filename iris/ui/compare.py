@@ -1,6 +1,6 @@
 """The Compare tab: two models answer side by side, the student votes, and only then learns their names.
 
-Below it stand the votes of all students and stored evaluation results. Programs use ``/compare`` and ``/compare_vote``.
+Below it stand the votes of all students and stored evaluation results. Programs read the counts at ``/compare_votes``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import logging
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
@@ -107,15 +107,9 @@ def build(page: Page) -> None:
     page.model.change(lambda model, other: _other(page, model, other), [page.model, other], other, **quick)
     gr.api(
         tab.api,
-        api_name="compare",
-        api_description="Ask two models one question. Gives both answers, in a random order, and the id to vote with.",
-        concurrency_limit=page.concurrency,
-        concurrency_id="engine",
-    )
-    gr.api(
-        tab.api_vote,
-        api_name="compare_vote",
-        api_description=f"Vote on a comparison ({', '.join(CHOICES)}), and learn which model wrote which answer.",
+        api_name="compare_votes",
+        api_description="How all students voted: for each pair of models, how often which was preferred.",
+        queue=False,
     )
 
 
@@ -138,13 +132,13 @@ class _Tab:
         """Both answers as they grow; then the votes are opened."""
         shut = [gr.Button(interactive=False)] * len(CHOICES)
         kept = [gr.skip()] * len(CHOICES)
-        who = self.page.who(student, request)
         running = (gr.Button(interactive=False), gr.Button(visible=True))
         ended = (gr.Button(interactive=True), gr.Button(visible=False))
         line = _status(say("compare.working", request))
         yield (_heading("A"), "", _heading("B"), "", line, *running, "", *shut)
         try:
             last = Sides()
+            who = self.page.who(student, request)
             for step in self._sides(question or "", model, other or "", who):
                 if isinstance(step, str):
                     yield (*[gr.skip()] * 4, _status(step), *[gr.skip()] * 3, *kept)
@@ -209,7 +203,10 @@ class _Tab:
 
     def saving(self, name: str) -> Any:
         def save(student: object, request: gr.Request) -> str:
-            text = compare.export(self.page.store, self.page.who(student, request))[name]
+            try:
+                text = compare.export(self.page.store, self.page.who(student, request))[name]
+            except IrisError as error:
+                raise gr.Error(str(error), print_exception=False) from error
             return downloads.file(name, "text/csv", text)
 
         return save
@@ -261,23 +258,9 @@ class _Tab:
     def _title(self, model: str) -> str:
         return {name: title for title, name in self.page.models.choices}.get(model, model)
 
-    def api(self, question: str, model: str, against: str, request: gr.Request) -> dict[str, str]:
-        """Both answers and the id of the comparison."""
-        try:
-            last = Sides()
-            for step in self._sides(question, model, against, self.page.who(None, request)):
-                last = step if isinstance(step, Sides) else last
-            return {"left": last.left.text, "right": last.right.text, "id": last.duel}
-        except IrisError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    def api_vote(self, id: str, choice: str, request: gr.Request) -> dict[str, str]:
-        """Who wrote which answer."""
-        try:
-            found = compare.vote(self.page.store, self.page.who(None, request), id, choice)
-            return {"left": found.left_model, "right": found.right_model, "choice": found.choice or ""}
-        except IrisError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    def api(self) -> list[dict[str, Any]]:
+        """The counts of every pair of models, the pair with the most votes first."""
+        return [asdict(score) for score in compare.scores(self.page.store)]
 
 
 def _heading(letter: str, model: str = "") -> str:
