@@ -16,6 +16,7 @@ from iris.settings import Settings
 from iris.store import Store
 from iris.ui import (
     cheat_sheet,
+    compare,
     drill,
     feedback,
     models,
@@ -44,6 +45,7 @@ TABS = {
     "planner": planner,
     "review": review,
     "drill": drill,
+    "compare": compare,
     "my_data": my_data,
 }
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
