@@ -26,7 +26,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.prompts", "iris.notes", "iris.study"),
     ("iris.engine",),
     ("iris.store", "iris.courses", "iris.catalog", "iris.results"),
-    ("iris.hub",),
+    ("iris.hub", "iris.keep"),
     ("iris.gguf_file", "iris.settings", "iris.store_errors"),
     ("iris.errors",),
 )
@@ -53,8 +53,8 @@ UI: tuple[tuple[str, ...], ...] = (
     ("iris.ui.topics", "iris.ui.clock", "iris.ui.downloads"),
     ("iris.ui.page",),
     (
-        *("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.student", "iris.ui.messages"),
-        *("iris.ui.richtext", "iris.ui.running", "iris.ui.formulas", "iris.ui.charts"),
+        *("iris.ui.theme", "iris.ui.models", "iris.ui.headers", "iris.ui.limits", "iris.ui.student"),
+        *("iris.ui.messages", "iris.ui.richtext", "iris.ui.running", "iris.ui.formulas", "iris.ui.charts"),
     ),
     ("iris.ui.strings",),
     ("iris.ui",),
@@ -72,7 +72,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("training.base", "training.recipes"),
     ),
     "benchmarks": ("iris", "training", "export"),
-    "spaces": ("iris",),
+    "spaces": ("iris", "data"),
     "tests": ("iris", "data", "training", "export", "evaluation", "benchmarks"),
 }
 FOUNDATION = ("iris.settings", "iris.errors", "iris.__version__")
