@@ -24,7 +24,7 @@ CREATE INDEX cards_due ON cards (student, course, due);
 CREATE INDEX cards_memory ON cards (student, course, topic, state, due, reviewed, stability);
 
 -- The latest answers of each topic, for mastery.
-CREATE INDEX answers_of_topic ON answers (student, course, topic, at);
+CREATE INDEX answers_of_topic ON answers (student, course, topic, at, "right");
 
 CREATE TABLE reviews (
     student TEXT NOT NULL,

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from iris.study.answers import Answered
 from iris.study.cards import TopicRecall
 from iris.study.days import DAY_MS
 
@@ -34,14 +33,22 @@ class Mastery:
     evidence: float
 
 
-def estimate(answers: Iterable[Answered], recall: Mapping[str, TopicRecall], at: int) -> dict[str, Mastery]:
-    """Mastery at a time, for every topic of which anything is known."""
+def estimate(
+    answers: Iterable[tuple[str, int, float]], recall: Mapping[str, TopicRecall], at: int
+) -> dict[str, Mastery]:
+    """Mastery at a time, for every topic of which anything is known.
+
+    Args:
+        answers: topic, time (milliseconds since 1970) and worth (0 to 1) of each.
+        recall: what the cards of each topic show at that time.
+        at: the time.
+    """
     right: dict[str, float] = {}
     weight: dict[str, float] = {}
-    for answer in answers:
-        share = 0.5 ** (max(0, at - answer.at) / DAY_MS / HALF_LIFE_DAYS)
-        right[answer.topic] = right.get(answer.topic, 0.0) + share * min(1.0, max(0.0, answer.right))
-        weight[answer.topic] = weight.get(answer.topic, 0.0) + share
+    for topic, time, worth in answers:
+        share = 0.5 ** (max(0, at - time) / DAY_MS / HALF_LIFE_DAYS)
+        right[topic] = right.get(topic, 0.0) + share * worth
+        weight[topic] = weight.get(topic, 0.0) + share
     for topic, cards in recall.items():
         number = min(cards.cards, CARDS)
         right[topic] = right.get(topic, 0.0) + number * cards.recall

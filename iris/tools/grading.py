@@ -158,9 +158,9 @@ def _points(reference: str, question: str, lexicon: Lexicon) -> tuple[_Point, ..
     weights = []
     for text in merged:
         stems = set(words.content(text))
-        weights.append({word: lexicon.weight(word) or 1.0 for word in stems - asked - words.NEGATIONS or stems})
+        weights.append({word: lexicon.weight(word) for word in stems - asked - words.NEGATIONS or stems})
     # A point made of words that stand in every second answer of the course tells little, and is worth less.
-    usual = sum(sum(each.values()) for each in weights) / len(weights)
+    usual = sum(sum(each.values()) for each in weights) / max(1, len(weights))
     return tuple(
         _Point(
             text,

@@ -102,7 +102,7 @@ class Lexicon:
     seen: Mapping[str, int]
 
     def weight(self, word: str) -> float:
-        return math.log(1 + self.texts / (1 + self.seen.get(word, 0)))
+        return math.log(1 + self.texts / (1 + self.seen.get(word, 0))) if self.texts else 1.0
 
     def total(self, words: Iterable[str]) -> float:
         return sum(map(self.weight, words))

@@ -42,7 +42,8 @@ class Keeper:
         """The handler ``answer`` with saving around it.
 
         Args:
-            answer: ``(question, history, …, event)`` to updates, the first of which is the conversation.
+            answer: ``(question, history, …, event, student's id, request)`` to updates, the first of which is the
+                conversation.
             problem: the update that shows a line of trouble.
 
         Returns:
@@ -68,7 +69,7 @@ class Keeper:
                 current, history = {}, []
             record = _Record(self._page.store, name, current, _plain(history), unsaved)
             try:
-                for update in answer(question, history, *more, event):
+                for update in answer(question, history, *more, event, name, request):
                     shown = _plain(update[0]) if isinstance(update[0], list) else None
                     yield (*update, record.current() if record.is_new(shown) else gr.skip())
                     if shown is not None:

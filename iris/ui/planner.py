@@ -37,12 +37,12 @@ def build(page: Page) -> None:
     with gr.Column(elem_id="iris-planner", elem_classes="iris-tool"):
         gr.Markdown(t("planner.intro"))
         with gr.Row():
-            exam = gr.DateTime(
+            exam = gr.Textbox(
                 (date.today() + timedelta(weeks=WEEKS)).isoformat(),
-                include_time=False,
-                type="string",
                 label=t("planner.exam_date"),
+                max_lines=1,
                 elem_id="iris-plan-exam",
+                elem_classes="iris-date",
             )
             hours = gr.Number(2, minimum=0, maximum=24, step=0.25, label=t("planner.hours"), elem_id="iris-plan-hours")
             begin = gr.Textbox("17:00", label=t("planner.begin"), max_lines=1)

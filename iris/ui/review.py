@@ -56,8 +56,8 @@ def build(page: Page) -> None:
                 keep = gr.Button(t("review.keep"), variant="primary", size="sm", scale=0)
                 change = gr.Button(t("review.change"), size="sm", scale=0, visible=False)
         with gr.Accordion(t("review.progress"), open=True):
-            exam = gr.DateTime(
-                None, include_time=False, type="string", label=t("review.exam"), elem_id="iris-review-exam"
+            exam = gr.Textbox(
+                "", label=t("review.exam"), max_lines=1, elem_id="iris-review-exam", elem_classes="iris-date"
             )
             mastered = gr.HTML("", elem_id="iris-mastery")
         with gr.Row():
@@ -200,9 +200,15 @@ class _Tab:
             return gr.skip(), _problem(say("review.no_date", request, text=exam)), gr.skip()
         where, at = days.zone(zone), now()
         moment = at if day is None else max(at, days.start_of(day, where) + 9 * view.HOUR)
-        recall = cards.recall_by_topic(self.page.store, who, known.id, moment)
+        reviewed = cards.reviewed(self.page.store, who, known.id)
         name = say("review.recall_exam", request, day=day) if day else say("review.recall_now", request)
-        shown = view.progress(known, progress.by_topic(self.page.store, who, known.id, at), recall, name, request)
+        shown = view.progress(
+            known,
+            progress.by_topic(self.page.store, who, known.id, at, reviewed),
+            reviewed.recall(moment),
+            name,
+            request,
+        )
         topics = gr.Dropdown([(topic.title, topic.id) for topic in known.topics])
         return day.isoformat() if day and not exam else gr.skip(), shown, topics
 

@@ -22,11 +22,15 @@
     if (pressed) pressed.blur();
   });
 
+  // Gradio's own date field has a button without a name: a text field becomes the browser's date field instead.
+  const dates = () => document.querySelectorAll(".iris-date input[type='text']").forEach((field) => { field.type = "date"; });
+
   // The server says how much time is left; from there on the browser counts by a clock that nobody can set.
   let shown = "";
   let end = 0;
   let over = true;
   function tick() {
+    dates();
     const clock = find("#iris-clock");
     if (!clock) return;
     if (clock.dataset.drill !== shown) {

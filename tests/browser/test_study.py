@@ -60,15 +60,13 @@ def write_card(student: Student, front: str, back: str) -> None:
 @pytest.fixture
 def planner(reader: Student) -> Student:
     tab(reader, "Planner")
-    expect(box(reader, "Day of the exam")).to_be_visible()
+    expect(reader.page.locator("#iris-plan-exam input[type=date]")).to_be_visible()
     return reader
 
 
 def make_plan(student: Student, *, days: int, hours: float = 2) -> date:
     exam = date.today() + timedelta(days=days)
-    field = student.page.locator("#iris-plan-exam input").first
-    field.fill(exam.isoformat())
-    field.press("Enter")
+    student.page.get_by_label("Day of the exam").first.fill(exam.isoformat())
     student.page.locator("#iris-plan-hours input").fill(str(hours))
     student.button("Make the plan").click()
     return exam

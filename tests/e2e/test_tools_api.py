@@ -46,13 +46,15 @@ def test_a_quiz_comes_from_the_bank(client: Client, course: Course, app: App) ->
     assert {item["kind"] for item in quiz["items"]} == {"choice", "true_false", "short", "numeric"}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_the_small_model_writes_is_checked_and_too_few_is_said(client: Client) -> None:
-    """One topic has five items of the bank; the built-in model's own mostly fail, and none of them is broken."""
-    quiz = client.predict(["pooling"], 7, ["choice"], api_name="/quiz")
+    """This topic has four items in the bank; the built-in model's own mostly fail, and none of them is broken."""
+    quiz = client.predict(["pooling"], 5, ["choice"], api_name="/quiz")
     assert quiz["tried"] >= 1
     assert quiz["tried"] == sum(quiz["refused"].values()) + sum(item["origin"] == "model" for item in quiz["items"])
-    assert len(quiz["items"]) + quiz["missing"] == 7
-    assert len(quiz["items"]) >= 5
+    assert len(quiz["items"]) + quiz["missing"] == 5
+    assert len(quiz["items"]) >= 4
     for item in quiz["items"]:
         assert len(set(item["options"])) == 4
         assert item["answer"] in item["options"]
@@ -94,6 +96,8 @@ def test_feedback_finds_the_courses_answer(client: Client, course: Course) -> No
     assert empty["missing"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_small_models_better_answer_is_checked(client: Client, course: Course) -> None:
     row = next(row for row in course.questions if row.id == "automl-q08")
     found = client.predict(row.question, "The ensemble is free.", api_name="/feedback")
