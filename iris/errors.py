@@ -6,6 +6,8 @@ The message of each error is written for the person who reads it: it says what w
     ├── SettingsError       an IRIS_* variable or the state folder is unusable
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
+    ├── NoteError           a file cannot become a note, or a note is not there
+    ├── ResultsError        a file of evaluation results is missing, broken, or of another version
     ├── StudentError        who asks is not known here (any more)
     ├── ChatError           a saved chat is not there
     ├── StudyError          what a student keeps cannot be used as asked
@@ -43,6 +45,14 @@ class CourseError(IrisError):
 
 class StoreError(IrisError):
     """What Iris remembers cannot be opened or written."""
+
+
+class NoteError(IrisError):
+    """A file cannot become a note, or a note is not there (any more)."""
+
+
+class ResultsError(IrisError):
+    """A file of evaluation results is missing, broken, or of another version."""
 
 
 class StudentError(IrisError):

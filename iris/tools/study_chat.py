@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from iris import prompts
 from iris.engine import Chunk, Engine, GenerationRequest, Sampling, Usage
 from iris.errors import EngineError, RequestError
-from iris.prompts import Turn
+from iris.prompts import Quoted, Turn
 
 MAX_CHARACTERS = 50_000
 """A longer message is refused before it is tokenized; no model here could read it anyway."""
@@ -35,13 +35,15 @@ def stream(
     question: str,
     history: Sequence[Turn] = (),
     *,
-    sampling: Sampling = prompts.STUDY_CHAT_SAMPLING,
+    quoted: Sequence[Quoted] = (),
+    sampling: Sampling | None = None,
     pace: Pace | None = None,
 ) -> Generator[Answer, None, None]:
     """Ask, and yield the answer as it grows; the last one carries the usage.
 
-    ``pace`` says for how many seconds nothing need be yielded after an answer like the given one (default: 0); the
-    first words, a notice and the end are never held back. Closing the generator stops the engine's work on it.
+    ``quoted`` are passages to answer from. ``pace`` says for how many seconds nothing need be yielded after an answer
+    like the given one (default: 0); the first words, a notice and the end are never held back. Closing the generator
+    stops the engine's work on it.
 
     Raises:
         RequestError: the question is empty or too long.
@@ -49,7 +51,11 @@ def stream(
     """
     question = checked(question)
     turns = tuple(Turn(clean(turn.question), clean(turn.answer)) for turn in history if clean(turn.question))
-    request = GenerationRequest(prompts.study_chat(question, turns), sampling)
+    if quoted:
+        messages, usual = prompts.from_notes(question, quoted, turns), prompts.NOTES_SAMPLING
+    else:
+        messages, usual = prompts.study_chat(question, turns), prompts.STUDY_CHAT_SAMPLING
+    request = GenerationRequest(messages, sampling or usual)
     answer = shown = Answer()
     due = 0.0
     with engine.stream(request) as chunks:

@@ -12,15 +12,18 @@ from starlette.middleware import Middleware
 from iris import settings as state
 from iris import store as storage
 from iris.engine.pool import EnginePool
+from iris.notes import ingest
 from iris.settings import Settings
 from iris.store import Store
 from iris.ui import (
     cheat_sheet,
+    compare,
     drill,
     feedback,
     keeping,
     models,
     my_data,
+    notes,
     page,
     planner,
     quiz,
@@ -34,19 +37,21 @@ from iris.ui.headers import Headers
 from iris.ui.limits import Limits
 from iris.ui.strings import t
 
-MAX_FILE_SIZE = "1mb"  # nothing is uploaded yet
+MAX_FILE_SIZE = ingest.MAX_BYTES
 
 FILES_AT_ONCE = 8
 """How many of the largest files one upload may have."""
 
 TABS = {
     "study_chat": study_chat,
+    "notes": notes,
     "quiz": quiz,
     "feedback": feedback,
     "cheat_sheet": cheat_sheet,
     "planner": planner,
     "review": review,
     "drill": drill,
+    "compare": compare,
     "my_data": my_data,
 }
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""

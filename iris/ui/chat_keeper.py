@@ -42,7 +42,8 @@ class Keeper:
         """The handler ``answer`` with saving around it.
 
         Args:
-            answer: ``(question, history, …, event)`` to updates, the first of which is the conversation.
+            answer: ``(question, history, …, event, student's id, request)`` to updates, the first of which is the
+                conversation.
             problem: the update that shows a line of trouble.
 
         Returns:
@@ -55,9 +56,9 @@ class Keeper:
         ) -> Iterator[Update]:
             unsaved = ""
             try:
-                # Without an id, in the moment before the browser has got one, nothing is saved: the next question
-                # brings all of the conversation along.
-                name = self._page.who(value, request) if value or student.signed_in(request) else ""
+                # A program that does not say who it is leaves no chat behind.
+                known = value or student.signed_in(request) or student.nameless(self._page.store, request)
+                name = self._page.who(value, request) if known else ""
             except StudentError as error:
                 yield (*problem(str(error)), gr.skip())
                 return
@@ -68,7 +69,7 @@ class Keeper:
                 current, history = {}, []
             record = _Record(self._page.store, name, current, _plain(history), unsaved)
             try:
-                for update in answer(question, history, *more, event):
+                for update in answer(question, history, *more, event, name, request):
                     shown = _plain(update[0]) if isinstance(update[0], list) else None
                     yield (*update, record.current() if record.is_new(shown) else gr.skip())
                     if shown is not None:

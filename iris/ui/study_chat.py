@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import gradio as gr
 from iris import prompts
 from iris.engine import Engine, Usage
 from iris.errors import IrisError, RequestError
+from iris.notes.library import Scope
 from iris.prompts import Turn
 from iris.tools import study_chat
-from iris.ui import chat_card, chat_keeper, chats, student
+from iris.tools.grounded import plain
+from iris.ui import chat_card, chat_keeper, chats, grounding, passages, student
 from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
@@ -86,7 +88,7 @@ _DONE = """
 def build(page: Page) -> None:
     """Lay out the tab at this place of the page and connect it."""
     app, model, concurrency = page.app, page.model, page.concurrency
-    tab, keeper = _Tab(page.models), chat_keeper.Keeper(page)
+    tab, keeper = _Tab(page.models, grounding.Grounding(page)), chat_keeper.Keeper(page)
     saved = gr.BrowserState({}, storage_key="iris-study-chat", secret=student.storage_secret(page.store))
     current = chat_keeper.component(page.store)
     with gr.Column(elem_id="iris-study"):
@@ -106,6 +108,7 @@ def build(page: Page) -> None:
             group_consecutive_messages=False,
             height=None,
         )
+        passages.viewer(page, "study")
         # No max_length: the browser would cut a longer text without a word; here it is refused, and kept.
         question = gr.Textbox(
             label="Your question",
@@ -122,13 +125,14 @@ def build(page: Page) -> None:
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
             panel.show.render()
             card = chat_card.button()
+            notes = grounding.selector()
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     # One listener for all four, so that none of them can start a second answer while one is written.
     answer = gr.on(
         [question.submit, chat.example_select, chat.retry, chat.edit],
         keeper.kept(tab.answer, lambda line: (gr.skip(), gr.skip(), _status(line, kind="problem"))),
-        [current, page.student, question, chat, model],
+        [current, page.student, question, chat, model, notes, page.course],
         [chat, question, status, current],
         trigger_mode="once",
         concurrency_limit=concurrency,
@@ -149,11 +153,15 @@ def build(page: Page) -> None:
     app.load(keeper.restore, [saved, current, page.student], [chat, saved, current], api_name="chat_restore", **quick)
     chats.connect(panel, page, chats.Shown(chat, saved, current))
     chat_card.connect(card, page, chat, status)
+    used = gr.BrowserState(notes.value, storage_key="iris-notes-use", secret=student.storage_secret(page.store))
+    notes.input(None, notes, used, js="(use) => use", **quick)
+    app.load(None, used, notes, js="(use) => use", **quick)
     gr.api(
         tab.api,
         api_name="study_chat",
         api_description="Ask Iris one question; the answer streams. `history` are earlier messages "
-        '(`{"role": "user" | "assistant", "content": …}`), `model` a catalog id (empty: the default).',
+        '(`{"role": "user" | "assistant", "content": …}`), `model` a catalog id (empty: the default). With `notes` = '
+        '"course" it answers from the notes of the course with the id `course` (empty: the first), and cites them.',
         concurrency_limit=concurrency,
         concurrency_id="engine",
     )
@@ -178,14 +186,24 @@ class _Tab:
     """The tab's handlers."""
 
     models: Models
+    grounding: grounding.Grounding | None = None
 
     def answer(
-        self, draft: str, history: list[Message], model: str, event: gr.EventData
+        self,
+        draft: str,
+        history: list[Message],
+        model: str,
+        notes: str | None,
+        course: str | None,
+        event: gr.EventData,
+        who: str = "",
+        request: gr.Request | None = None,
     ) -> Iterator[tuple[Any, Any, Any]]:
         """Answer what was sent, chosen, retried or edited; yields (conversation, question box, status line)."""
         asked = _asked(draft or "", as_messages(history), event)
         try:
             question = study_chat.checked(asked.question)
+            scope = self.grounding.scope(notes, course, who, request) if self.grounding else None
         except RequestError as error:
             # Nothing was changed yet, save by an edit; a message of a megabyte need not travel back.
             yield asked.before, gr.skip(), _status(str(error), kind="problem")
@@ -199,11 +217,11 @@ class _Tab:
             engine = yield from _while_opening(
                 self.models.open(model), lambda line: (gr.skip(), gr.skip(), _status(line))
             )
-            for answer in study_chat.stream(engine, question, _turns(asked.history), pace=_pace(engine)):
+            for shown, answer in self._written(engine, question, _turns(asked.history), scope, request):
                 # Unchanged parts are skipped: the box would lose the focus, the status line would be read out again.
                 reply = gr.skip()
-                if answer.text != text:
-                    text = answer.text
+                if shown != text:
+                    text = shown
                     reply = [*conversation, as_message("assistant", text)]
                 said, line = line, _line(answer)
                 yield reply, gr.skip(), gr.skip() if line == said else _status(line)
@@ -220,19 +238,49 @@ class _Tab:
                 back = gr.skip() if asked.box is None else gr.Textbox(value=asked.box)
                 yield asked.before, back, _status(problem, kind="problem")
 
+    def _written(
+        self, engine: Engine, question: str, turns: Sequence[Turn], scope: Scope | None, request: gr.Request | None
+    ) -> Iterator[tuple[str, study_chat.Answer]]:
+        """The answer as the page shows it, and as the tool gives it."""
+        if scope is None or self.grounding is None:
+            for answer in study_chat.stream(engine, question, turns, pace=_pace(engine)):
+                yield answer.text, answer
+        else:
+            for cited in self.grounding.stream(engine, question, turns, scope, _pace(engine)):
+                yield grounding.as_markdown(cited, request), cited.answer
+
     def api(
-        self, message: str, history: list[dict[str, Any]] | None = None, model: str = ""
+        self,
+        message: str,
+        history: list[dict[str, Any]] | None = None,
+        model: str = "",
+        notes: str = "",
+        course: str = "",
     ) -> Generator[str, None, None]:
         """The answer so far, growing; the last value is the whole answer."""
         try:
             if not isinstance(message, str):
                 raise RequestError("`message` must be text.")
             turns = _turns(_checked_history(history))
+            scope = self._scope(notes, course)
             engine = yield from _while_opening(self.models.open(model), lambda line: "")
-            for answer in study_chat.stream(engine, message, turns, pace=_pace(engine)):
-                yield answer.text
+            if scope is None or self.grounding is None:
+                for answer in study_chat.stream(engine, message, turns, pace=_pace(engine)):
+                    yield answer.text
+            else:
+                for cited in self.grounding.stream(engine, message, turns, scope, _pace(engine)):
+                    yield grounding.as_text(cited)
         except IrisError as error:
             raise gr.Error(str(error), print_exception=False) from error
+
+    def _scope(self, notes: str, course: str) -> Scope | None:
+        if notes not in ("", None, "course"):
+            raise RequestError(f'`notes` must be "course", or empty for an answer without notes; not {notes!r}.')
+        known = self.grounding.page.courses if self.grounding else {}
+        if course and course not in known:
+            raise RequestError(f"There is no course {course!r}. Known are: {', '.join(known)}.")
+        chosen = course or next(iter(known), "")
+        return self.grounding.scope(notes, chosen, "", None) if self.grounding else None
 
 
 def _while_opening(opening: Generator[str, None, Engine], told: Callable[[str], Any]) -> Generator[Any, None, Engine]:
@@ -310,7 +358,7 @@ def _turns(messages: list[Message]) -> tuple[Turn, ...]:
         if message["role"] == "user":
             turns.append(Turn(text, ""))
         elif turns:
-            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{text}".strip())
+            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{plain(text)}".strip())
     return tuple(turns)
 
 

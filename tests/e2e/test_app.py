@@ -162,7 +162,7 @@ def test_a_fault_in_iris_is_a_message_and_no_traceback(caplog: pytest.LogCapture
     chat: list[dict[str, Any]] = []
     event = gr.EventData(box, None)
     with caplog.at_level(logging.ERROR):
-        *_, (history, shown, line) = tab._Tab(OneModel()).answer("Why <i>?", chat, "m", event)  # type: ignore[arg-type]
+        *_, (history, shown, line) = tab._Tab(OneModel()).answer("Why <i>?", chat, "m", "none", None, event)  # type: ignore[arg-type]
     assert history == []
     assert shown.value == "Why <i>?"
     assert "Something went wrong inside Iris" in line
