@@ -166,7 +166,10 @@ def running(space: Space, home: Path, **variables: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(600)
+        finally:
+            process.kill()
     assert process.returncode == 0, log.read_text()
     # A Space's image brings along the package with which Gradio reloads changed code; Iris does without.
     trouble = log.read_text().count("Traceback") - log.read_text().count("`spaces` package is required")
