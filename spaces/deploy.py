@@ -95,8 +95,8 @@ def _deploy(options: argparse.Namespace, plan: Plan) -> int:
         bucket = session.call(f"finding the bucket {options.bucket}", session.api.bucket_info, options.bucket)
         if not bucket.private:
             raise SpaceError(
-                f"The bucket {options.bucket} is public: everyone could read what students keep. Make it private in its "
-                "settings, or name another one."
+                f"The bucket {options.bucket} is public: everyone could read what students keep. Make it private "
+                "in its settings, or name another one."
             )
     with tempfile.TemporaryDirectory(prefix="iris-space-") as beside:
         folder = Path(beside) / "space"
