@@ -24,7 +24,7 @@ VISITOR = {"X-Forwarded-For": "203.0.113.7"}
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app behind one proxy, with a slow rate, over an engine whose answers are written beforehand."""
     home = tmp_path_factory.mktemp("iris-home")
-    with serve(Script()) as url, served(home, engine_url=url, model="scripted", proxies=1, rate=20) as running:
+    with serve(Script()) as url, served(home, engine_url=url, model="scripted", proxies=1, rate=2) as running:
         yield running
 
 
@@ -119,11 +119,10 @@ def join(app: App, http: httpx.Client, session: str, **more: Any) -> httpx.Respo
 
 def test_a_visitor_who_floods_is_told_and_others_are_served(app: App) -> None:
     with httpx.Client(base_url=app.url, timeout=60) as http:
-        statuses = [join(app, http, "flood").status_code for _ in range(12)]
-        assert statuses[:10] == [200] * 10, "half a minute's worth at once"
-        assert 429 in statuses[10:]
-        refused = join(app, http, "flood")
-        assert refused.status_code == 429
+        assert join(app, http, "flood").status_code == 200
+        # At two a minute the second one is early, also where everything takes its time.
+        refused = next((answer for _ in range(8) if (answer := join(app, http, "flood")).status_code == 429), None)
+        assert refused
         assert int(refused.headers["Retry-After"]) >= 1
         assert "Wait" in refused.json()["error"]
         assert "Content-Security-Policy" in refused.headers
