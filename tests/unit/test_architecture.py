@@ -28,7 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("iris.prompts", "iris.notes", "iris.study"),
     ("iris.engine",),
     ("iris.store", "iris.courses", "iris.catalog", "iris.results"),
-    ("iris.hub", "iris.keep"),
+    ("iris.hub",),
     ("iris.gguf_file", "iris.settings", "iris.store_errors"),
     ("iris.errors",),
 )
