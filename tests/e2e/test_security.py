@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from gradio import utils
 
 from iris.ui import app as page
 from iris.ui.limits import MAX_BODY
@@ -144,8 +145,7 @@ def test_a_request_that_is_too_large_is_refused(app: App) -> None:
 
 
 def test_an_upload_that_is_too_large_is_refused(app: App) -> None:
-    limit = page.launch_options(page.Settings())["max_file_size"]
-    size = page.utils._parse_file_size(limit)
+    size = utils._parse_file_size(page.MAX_FILE_SIZE)
     assert size
     with httpx.Client(base_url=app.url, timeout=120) as http:
         headers = {"X-Forwarded-For": "198.51.100.10"}
