@@ -224,10 +224,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     repo.variables[asked["key"]] = asked["value"]
                 elif self.command == "DELETE":
                     del repo.variables[asked["key"]]
+                if asked:
+                    repo.stages = ["APP_STARTING", "RUNNING"]
                 variables = {key: {"key": key, "value": value} for key, value in repo.variables.items()}
                 self._answer(200, variables)
             case ["volumes"]:
                 repo.volumes = json.loads(body)["volumes"]
+                repo.stages = ["APP_STARTING", "RUNNING"]
                 self._answer(200, self._runtime(repo))
             case ["settings"]:
                 repo.private = json.loads(body).get("visibility") == "private" or bool(json.loads(body).get("private"))

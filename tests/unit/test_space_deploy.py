@@ -107,9 +107,8 @@ def test_requirements_are_iris_own_from_ready_made_wheels(home: Path, tmp_path: 
     named = [line.partition("==")[0] for line in lines if line and not line.startswith(("#", "-"))]
     assert named == [line.partition("==")[0] for line in ours if "==" in line]
     # A Space installs gradio[mcp] along with the list, and that wants a pydantic of its own.
-    assert {line for line in ours if "==" in line} - set(lines) == {
-        line for line in ours if line.startswith("pydantic")
-    }
+    left_open = {line.partition("==")[0] for line in ours if "==" in line and line not in lines}
+    assert left_open == {"pydantic", "pydantic_core"}
     assert "--only-binary :all:" in lines
     assert not any(line.lower().startswith(("torch", "transformers", "pytest")) for line in lines)
 
@@ -342,6 +341,7 @@ def test_somebody_else_commits_at_the_same_time(home: Path, hub: Hub) -> None:
     assert len(hub.repos["spaces/me/iris"].commits) == 2
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_not_there(home: Path, hub: Hub) -> None:
     tiny_course.write(home / "courses" / "bread")
     status, _, err = deploy(None, home, "me/iris", "--course", "bread")
