@@ -46,7 +46,10 @@ def build(page: Page) -> None:
         with gr.Column() as setting:
             gr.Markdown(t("drill.intro"))
             wanted = gr.Dropdown([], value=[], multiselect=True, label=t("drill.topics"), info=t("drill.topics_info"))
-            kinds = gr.CheckboxGroup([], value=[], label=t("drill.kinds"), elem_id="iris-drill-kinds")
+            # In English until the tab is opened: then in the student's language.
+            kinds = gr.CheckboxGroup(
+                _kinds(None), value=list(KINDS), label=t("drill.kinds"), elem_id="iris-drill-kinds"
+            )
             with gr.Row():
                 count = gr.Number(COUNT, minimum=1, maximum=30, precision=0, label=t("drill.count"))
                 minutes = gr.Number(MINUTES, minimum=1, maximum=tool.MAX_MINUTES, label=t("drill.minutes"))
@@ -89,7 +92,7 @@ def build(page: Page) -> None:
         )
     for ends in (hand_in.click, time_up.click):
         ends(tab.hand_in, [kept, current, *where], all_of_it, trigger_mode="once", **quick)
-    wake.click(tab.show, [kept, *where], [wanted, kinds, *all_of_it], **quick)
+    wake.click(tab.wake, [kept, *where], all_of_it, **quick)
     gr.api(
         tab.api,
         api_name="mixed_drill",
@@ -110,7 +113,7 @@ class _Tab:
         known = self.page.courses.get(course or "")
         form = (
             gr.Dropdown(topics.choices(known, request)),
-            gr.CheckboxGroup([(say(f"drill.{kind}", request), kind) for kind in KINDS], value=list(KINDS)),
+            gr.CheckboxGroup(_kinds(request)),
         )
         try:
             known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
@@ -125,6 +128,17 @@ class _Tab:
             return *form, *(self._report(known, last, request, line) if last else self._nothing(""))
         except IrisError as error:
             return *form, *self._nothing(_problem(str(error)))
+
+    def wake(self, kept: Any, course: str | None, student: Any, request: gr.Request) -> Update:
+        """The clock set right after a sleep; or the report, where the time was over meanwhile."""
+        try:
+            known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
+            drill = drills.under_way(self.page.store, who, known.id)
+            if drill and drill.ends > at:
+                return *_skipped(3), view.clock(drill, at, request), *_skipped(8)
+        except IrisError as error:
+            return *_skipped(9), _problem(str(error)), *_skipped(2)
+        return self.show(kept, course, student, request)[2:]
 
     def begin(
         self,
@@ -312,6 +326,10 @@ def _numbers(drill: Drill, place: int | None = None) -> gr.Radio:
         for number in range(len(drill.items))
     ]
     return gr.Radio(choices) if place is None else gr.Radio(choices, value=str(place))
+
+
+def _kinds(request: gr.Request | None) -> list[tuple[str, str]]:
+    return [(say(f"drill.{kind}", request), kind) for kind in KINDS]
 
 
 def _answered(drill: Drill) -> int:

@@ -68,13 +68,14 @@ def build(page: Page) -> None:
         )
         tips = gr.Markdown("", elem_id="iris-plan-advice")
         file, zone = downloads.component(), clock.component()
+        filled = gr.Textbox("", visible="hidden", container=False)
 
     quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     where = [page.course, page.student, zone]
     form = [exam, hours, begin, weekdays, off, chosen, unsure, sure]
     plan = [status, chart, shown, ticks, again, ics, ask, tips]
     for shows in (*([place.select] if isinstance(place, gr.Tab) else []), page.course.change):
-        shows(tab.show, where, [*form, *plan], js=clock.ASK, **quick)
+        shows(tab.show, [filled, *where], [*form, filled, *plan], js=clock.ASK, **quick)
     make.click(tab.make, [*form, *where], plan, js=clock.ASK, **quick)
     again.click(tab.again, where, plan, js=clock.ASK, **quick)
     ticks.input(tab.tick, [ticks, *where], plan, js=clock.ASK, trigger_mode="always_last", **quick)
@@ -104,14 +105,18 @@ class _Tab:
 
     page: Page
 
-    def show(self, course: str | None, student: Any, zone: str, request: gr.Request) -> Update:
-        """The form with the course's topics and, where there is a plan, what was asked for; and the plan."""
+    def show(self, filled: str, course: str | None, student: Any, zone: str, request: gr.Request) -> Update:
+        """The plan; and the form with the course's topics and, when a course is first shown, what was asked for.
+
+        ``filled`` is the course that the form is filled for: what a student has typed since then stays.
+        """
         names = say("planner.weekdays", request).split()
         weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)])
         known = self.page.courses.get(course or "")
         choices = topics.choices(known, request)
-        lists = [gr.Dropdown(choices, value=[]) for _ in range(3)]
-        form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists]
+        fresh = {} if filled == course else {"value": []}
+        lists = [gr.Dropdown(choices, **fresh) for _ in range(3)]
+        form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists, course or ""]
         if known is None:
             return *form, *_nothing(_problem(say("planner.no_course", request)))
         try:
@@ -120,7 +125,8 @@ class _Tab:
             return *form, *_nothing(_problem(str(error)))
         if kept is None:
             return *form, *_nothing("")
-        form = _form(kept.asked, choices, weekdays)
+        if filled != course:
+            form = [*_form(known, kept.asked, choices, weekdays), course]
         return *form, *self._plan(known, kept, zone, request)
 
     def make(
@@ -297,17 +303,16 @@ class _Tab:
         )
 
 
-def _form(asked: Asked, choices: list[tuple[str, str]], weekdays: gr.Dropdown) -> list[Any]:
+def _form(course: Course, asked: Asked, choices: list[tuple[str, str]], weekdays: gr.Dropdown) -> list[Any]:
     """What the form holds for a plan that was made."""
-    there = [name for _, name in choices]
-    chosen = [name for name in there if name in asked.topics]
+    chosen = [topic.id for topic in course.topics if topic.id in asked.topics]
     return [
         asked.exam.isoformat(),
         asked.hours,
         asked.begin.isoformat(timespec="minutes"),
         gr.Dropdown(weekdays.choices, value=list(asked.weekdays_off)),
         ", ".join(day.isoformat() for day in asked.days_off),
-        gr.Dropdown(choices, value=[] if len(chosen) == len(there) else chosen),
+        gr.Dropdown(choices, value=[] if len(chosen) == len(course.topics) else chosen),
         gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] <= UNSURE]),
         gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] >= SURE]),
     ]

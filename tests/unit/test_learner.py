@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from iris import courses
 from iris.errors import LearnerFileError
+from iris.notes import Document, library, search
+from iris.notes.library import Scope
 from iris.store import Store
 from iris.study import cards, chats, memory, plans
 from iris.study.chats import Message
@@ -33,6 +35,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened = Store(tmp_path / "iris.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The learner file of a student with something in every table."""
+    opened = Store(tmp_path_factory.mktemp("store") / "iris.db")
+    live(opened, "ada")
+    text = take_along.save(opened, "ada")
+    opened.close()
+    return text
 
 
 def tables(text: str) -> dict[str, list[dict[str, Any]]]:
@@ -66,6 +78,7 @@ def _live(store: Store, student: str) -> None:
     drill.hand_in(store, student, course, taken.id, NOW + 20)
     drill.begin(store, student, course, ["lora"], 2, 10, ("choice",), NOW + 30)
     chats.save(store, student, "", [Message("user", "What is LoRA?"), Message("assistant", "A low-rank update.")])
+    library.add(store, student, "id2223", Document("My notes", "markdown", ("# LoRA\n\nThe zebra rank is small.",)))
 
 
 def test_a_file_imports_elsewhere_without_loss(store: Store, tmp_path: Path) -> None:
@@ -75,18 +88,22 @@ def test_a_file_imports_elsewhere_without_loss(store: Store, tmp_path: Path) -> 
     other.student("new")
     done = take_along.load(other, "new", text)
     assert tables(take_along.save(other, "new")) == tables(text)
-    assert {*tables(text)} >= {"cards", "reviews", "plans", "drills", "chats"}
+    assert {*tables(text)} >= {"cards", "reviews", "answers", "plans", "drills", "chats", "student_notes"}
     assert done.new["cards"] == len(tables(text)["cards"])
     assert done.new["reviews"] == 9
     assert not done.same
     # What came along works there.
     assert cards.due(other, "new", "id2223", NOW + 400 * DAY_MS, UTC, limit=9)
     assert plans.load(other, "new", "id2223") is not None
+    found = search.search(other, "zebra rank", Scope("id2223", "new", shared=False)).hits
+    assert [hit.passage.title for hit in found] == ["My notes"]
+    assert not search.search(other, "zebra rank", Scope("id2223", "ada", shared=False)).hits
     other.close()
 
 
-def test_importing_twice_changes_nothing(store: Store) -> None:
-    live(store, "ada")
+def test_importing_twice_changes_nothing(store: Store, whole: str) -> None:
+    store.student("ada")
+    take_along.load(store, "ada", whole)
     text = take_along.save(store, "ada")
     done = take_along.load(store, "ada", text)
     assert not done.new
@@ -94,9 +111,10 @@ def test_importing_twice_changes_nothing(store: Store) -> None:
     assert tables(take_along.save(store, "ada")) == tables(text)
 
 
-def test_two_students_of_one_store_can_import_the_same_file(store: Store) -> None:
-    live(store, "ada")
+def test_two_students_of_one_store_can_import_the_same_file(store: Store, whole: str) -> None:
+    store.student("ada")
     store.student("bo")
+    take_along.load(store, "ada", whole)
     text = take_along.save(store, "ada")
     take_along.load(store, "bo", text)
     take_along.load(store, "bo", text)
@@ -185,13 +203,6 @@ def test_merging_unites_without_doubles_in_any_order(
             assert found[name]["due"] == expected.due
 
 
-def good(store: Store) -> dict[str, Any]:
-    live(store, "ada")
-    store.student("bo")
-    found: dict[str, Any] = json.loads(take_along.save(store, "ada"))
-    return found
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -212,8 +223,11 @@ def good(store: Store) -> dict[str, Any]:
         ('{"format": "iris-learner", "version": 1, "tables": {"cards": [{"due": NaN}]}}', "NaN is no number"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_read_changes_nothing(store: Store, text: str | bytes, complaint: str) -> None:
-    live(store, "ada")
+def test_a_file_that_cannot_be_read_changes_nothing(
+    store: Store, whole: str, text: str | bytes, complaint: str
+) -> None:
+    store.student("ada")
+    take_along.load(store, "ada", whole)
     before = take_along.save(store, "ada")
     with pytest.raises(LearnerFileError, match=complaint):
         take_along.load(store, "ada", text)
@@ -248,9 +262,10 @@ def test_a_file_that_cannot_be_read_changes_nothing(store: Store, text: str | by
     ],
 )
 def test_a_damaged_entry_is_named_and_nothing_is_imported(
-    store: Store, table: str, change: dict[str, Any], complaint: str
+    store: Store, whole: str, table: str, change: dict[str, Any], complaint: str
 ) -> None:
-    top = good(store)
+    store.student("bo")
+    top = json.loads(whole)
     rows = top["tables"][table]
     row = next((row for row in rows if row.get("reviewed") or row.get("handed_in")), rows[0])
     rows.remove(row)
@@ -263,10 +278,13 @@ def test_a_damaged_entry_is_named_and_nothing_is_imported(
 
 @given(data=st.data())
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_damage_is_an_error_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_damage_is_an_error_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, whole: str, data: st.DataObject
+) -> None:
     """One value of a good file is replaced by anything: the import refuses it, or what it brings can be used."""
     store = Store(tmp_path_factory.mktemp("store") / "iris.db")
-    top = good(store)
+    store.student("bo")
+    top = json.loads(whole)
     table = data.draw(st.sampled_from(sorted(top["tables"])))
     row = data.draw(st.sampled_from(top["tables"][table]))
     name = data.draw(st.sampled_from(sorted(row)))
