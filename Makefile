@@ -18,9 +18,11 @@ WHEELS = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/iris/llama-cpp-python-$(KEY)
 run: $(VENV)/.serve
 	@$(BIN)/python -m iris
 
-# What failed is run once more, alone: browser and terminal tests have met machines too busy for their patience.
+# Two at a time, whole files, since most tests use one core. What failed is run once more, alone: browser and terminal
+# tests have met machines too busy for their patience.
 test: $(VENV)/.dev check chromium
-	$(BIN)/python -m pytest || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile || \
+	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # What the scripts in data/, training/ and export/ need.
 offline: $(VENV)/.dev

@@ -7,6 +7,7 @@ The message of each error is written for the person who reads it: it says what w
     ├── CourseError         a course folder is missing or broken; the message names file and line
     ├── StoreError          what Iris remembers cannot be opened or written
     ├── NoteError           a file cannot become a note, or a note is not there
+    ├── ResultsError        a file of evaluation results is missing, broken, or of another version
     ├── StudentError        who asks is not known here (any more)
     ├── ChatError           a saved chat is not there
     ├── StudyError          what a student keeps cannot be used as asked
@@ -48,6 +49,10 @@ class StoreError(IrisError):
 
 class NoteError(IrisError):
     """A file cannot become a note, or a note is not there (any more)."""
+
+
+class ResultsError(IrisError):
+    """A file of evaluation results is missing, broken, or of another version."""
 
 
 class StudentError(IrisError):

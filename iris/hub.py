@@ -34,8 +34,8 @@ _SPARE = 64 << 20  # bytes that must stay free on the disk after a download
 def fetch(repo: str, name: str, revision: str, *, sha256: str = "", progress: Progress | None = None) -> Path:
     """The local path of a file of a Hub repository; downloaded on first use.
 
-    A finished download is used offline from then on. The Hub's own sha256 is checked, and the catalog's if given; a
-    file whose sha256 is no longer the catalog's is downloaded again.
+    A finished download is used offline from then on, as is a file in the Hub's own cache. The Hub's own sha256 is
+    checked, and the catalog's if given; a file whose sha256 is no longer the catalog's is downloaded again.
 
     Raises:
         SettingsError: the state folder cannot be written.
@@ -48,6 +48,8 @@ def fetch(repo: str, name: str, revision: str, *, sha256: str = "", progress: Pr
     try:
         if _is_there(final, sha256):
             return final
+        if preloaded := _preloaded(repo, name, revision, sha256):
+            return preloaded
         final.parent.mkdir(parents=True, exist_ok=True)
         with _locked(_beside(final, ".lock")):
             if _is_there(final, sha256):  # another process finished it meanwhile
@@ -68,6 +70,16 @@ def verify_sha256(path: Path, expected: str) -> None:
             f"{path} is not the file that models.toml describes: its sha256 is {found}. Replace the file or correct "
             "the sha256."
         )
+
+
+def _preloaded(repo: str, name: str, revision: str, sha256: str) -> Path | None:
+    """The file in the Hub's own cache, where a Space that was built with ``preload_from_hub`` has it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, name, revision=revision)
+    if not isinstance(found, str) or (sha256 and _sha256(Path(found)) != sha256.lower()):
+        return None
+    return Path(found)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 
-from iris import catalog, prompts, settings
+from iris import catalog, keep, prompts, settings
 from iris.engine import Message
 from iris.engine.pool import EnginePool
 from iris.errors import SettingsError
@@ -28,7 +28,7 @@ def run(*, host: str = "", port: int | None = None, model: str = "") -> int:
     """
     config = settings.load()
     host, port = (host or config.host).strip().strip("[]"), config.port if port is None else port
-    settings.writable_home()
+    home, folder = settings.writable_home(), settings.keep_folder()
     config = replace(config, host=host, port=_free_port(host, port), model=model or config.model)
     if not config.engine_url:
         catalog.find(config.model)
@@ -41,6 +41,10 @@ def run(*, host: str = "", port: int | None = None, model: str = "") -> int:
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost", "127.0.0.1", "::1", host]))
 
+    keeper = keep.Keeper(home, folder) if folder else None
+    if keeper:
+        keeper.restore()
+        keeper.start()
     pool = EnginePool(config, warm=[Message("system", prompts.STUDY_CHAT_SYSTEM)])
     failure: list[Exception] = []
 
@@ -79,6 +83,8 @@ def run(*, host: str = "", port: int | None = None, model: str = "") -> int:
         return 0
     finally:
         pool.close()
+        if keeper:
+            keeper.close()
 
 
 def _free_port(host: str, port: int) -> int:

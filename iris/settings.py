@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,45 @@ def writable_home() -> Path:
     return folder
 
 
+def on_space() -> bool:
+    """Whether this is a Hugging Face Space."""
+    return bool(os.environ.get("SPACE_ID", "").strip())
+
+
+def keep_folder(root: Path = Path("/")) -> Path | None:
+    """Where a copy of the state outlives this machine: ``IRIS_KEEP``, or a Space's storage bucket, or nowhere.
+
+    A bucket is mounted at ``/data``, which without one may exist as a folder that the next restart empties.
+    """
+    value = os.environ.get("IRIS_KEEP", "").strip()
+    if value:
+        return Path(value)
+    data = root / "data"
+    return data / "iris" if on_space() and os.path.ismount(data) and os.access(data, os.W_OK) else None
+
+
+def memory_quota(root: Path = Path("/")) -> int:
+    """Bytes of memory this process may use, 0 if nothing says so.
+
+    The smallest of: the machine's memory, the control groups' limits, and ``MEMORY`` (such as ``16Gi``), which a
+    Hugging Face Space sets.
+    """
+    limits: list[int] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        limits.append(1024 * int((root / "proc/meminfo").read_text().split("MemTotal:")[1].split()[0]))
+    for folder in _group_folders(root):
+        for name in (
+            root / "sys/fs/cgroup" / folder / "memory.max",
+            root / "sys/fs/cgroup/memory" / folder / "memory.limit_in_bytes",
+        ):
+            with contextlib.suppress(OSError, ValueError):
+                limits.append(int(name.read_text()))  # "max" is no number: no limit
+    said = re.fullmatch(r"\s*(\d+)([KMGT]?)i?B?\s*", os.environ.get("MEMORY", ""))
+    if said:
+        limits.append(int(said[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[said[2]])
+    return min((limit for limit in limits if limit > 0), default=0)
+
+
 def cpu_quota(root: Path = Path("/")) -> int:
     """How many CPUs this process may really use, at least 1.
 
@@ -69,14 +109,8 @@ def _group_quotas(root: Path) -> list[float]:
     A group's quota holds for the groups inside it, so all from the process's own up to the mount are read. In a
     container the mount is its own group, and the path that ``/proc/self/cgroup`` names may not exist there.
     """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    paths = [Path(line.split(":", 2)[2].lstrip("/")) for line in lines if line.count(":") >= 2]
-    folders = {folder for path in [*paths, Path()] for folder in (path, *path.parents)}
     quotas: list[float] = []
-    for folder in folders:
+    for folder in _group_folders(root):
         with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
             quota, period = (root / "sys/fs/cgroup" / folder / "cpu.max").read_text().split()
             quotas.append(int(quota) / int(period))  # "max" is no number: no limit
@@ -84,6 +118,16 @@ def _group_quotas(root: Path) -> list[float]:
             v1 = root / "sys/fs/cgroup/cpu" / folder
             quotas.append(int((v1 / "cpu.cfs_quota_us").read_text()) / int((v1 / "cpu.cfs_period_us").read_text()))
     return quotas
+
+
+def _group_folders(root: Path) -> set[Path]:
+    """The control groups of this process, from its own up to the mount."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    paths = [Path(line.split(":", 2)[2].lstrip("/")) for line in lines if line.count(":") >= 2]
+    return {folder for path in [*paths, Path()] for folder in (path, *path.parents)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +147,12 @@ class Settings:
     cache: int = 16384
     loaded_models: int = 2
     fast_copy: bool = True
+    models: tuple[str, ...] = ()
+    memory: int = 0
+    rate: int = 120
+    proxies: int = 0
+    ssr: bool = False
+    forgets: bool = False
     mcp: bool = False
 
 
@@ -113,7 +163,9 @@ def load() -> Settings:
     ``IRIS_ENGINE_KEY`` send questions to an OpenAI-compatible server instead; ``IRIS_THREADS`` (default: the CPU
     quota), ``IRIS_SLOTS`` (answers written at the same time), ``IRIS_QUEUE`` (students who may wait), ``IRIS_CONTEXT``
     (tokens one conversation may hold), ``IRIS_CACHE`` (tokens kept in memory over all conversations),
-    ``IRIS_LOADED_MODELS``.
+    ``IRIS_LOADED_MODELS``; ``IRIS_MODELS`` (the only models to offer, with commas between), ``IRIS_RATE`` (requests a
+    minute of one visitor, 0: any number), ``IRIS_PROXIES`` (reverse proxies in front), ``IRIS_SSR``. On a Hugging Face
+    Space Iris listens for everyone, behind one proxy, and ``forgets`` is true when nothing would outlive a restart.
 
     Raises:
         SettingsError: a number is not one, or out of range.
@@ -124,10 +176,11 @@ def load() -> Settings:
         raise SettingsError(
             f"IRIS_CACHE ({cache}) must be at least IRIS_CONTEXT ({context}): one conversation must fit."
         )
+    offered = tuple(filter(None, (name.strip() for name in os.environ.get("IRIS_MODELS", "").split(","))))
     return Settings(
-        host=os.environ.get("IRIS_HOST", "").strip() or "127.0.0.1",
+        host=os.environ.get("IRIS_HOST", "").strip() or ("0.0.0.0" if on_space() else "127.0.0.1"),
         port=_integer("IRIS_PORT", 7860, low=0, high=65535),
-        model=os.environ.get("IRIS_MODEL", "").strip() or DEFAULT_MODEL,
+        model=os.environ.get("IRIS_MODEL", "").strip() or next(iter(offered), DEFAULT_MODEL),
         course=os.environ.get("IRIS_COURSE", "").strip() or DEFAULT_COURSE,
         engine_url=os.environ.get("IRIS_ENGINE_URL", "").strip(),
         engine_key=os.environ.get("IRIS_ENGINE_KEY", "").strip(),
@@ -138,6 +191,12 @@ def load() -> Settings:
         cache=cache,
         loaded_models=_integer("IRIS_LOADED_MODELS", 2, low=1, high=16),
         fast_copy=bool(_integer("IRIS_FAST_COPY", 1, low=0, high=1)),
+        models=offered,
+        memory=memory_quota(),
+        rate=_integer("IRIS_RATE", 120, low=0),
+        proxies=_integer("IRIS_PROXIES", int(on_space()), low=0, high=16),
+        ssr=bool(_integer("IRIS_SSR", 0, low=0, high=1)),
+        forgets=on_space() and keep_folder() is None,
         mcp=bool(_integer("IRIS_MCP", 0, low=0, high=1)),
     )
 

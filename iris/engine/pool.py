@@ -9,13 +9,17 @@ from collections.abc import Sequence
 
 from iris import catalog
 from iris.engine import Engine, Message
-from iris.errors import EngineClosed, EngineError, QueueFull
+from iris.errors import EngineClosed, EngineError, ModelError, QueueFull
 from iris.settings import Settings, home
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 10.0
 """An engine that was asked for this recently is not closed for another model: its request may be on the way."""
+
+
+BESIDE = 700_000_000
+"""Bytes that Iris needs beside a model's weights: Python, Gradio, the keys and values of a class of conversations."""
 
 
 class EnginePool:
@@ -104,6 +108,7 @@ class EnginePool:
 
             return RemoteEngine(s.engine_url, key=s.engine_key, model=name, context=s.context)
         files = catalog.resolve(name, progress)
+        self._fits(files)
         self._make_room(name)
         from iris.engine.batch import LocalEngine
         from iris.engine.fastcopy import fast_copy
@@ -124,6 +129,15 @@ class EnginePool:
             cache=s.cache,
             threads=s.threads,
         )
+
+    def _fits(self, files: catalog.ModelFiles) -> None:
+        """Refuse a model that this machine cannot hold: the system would end Iris in the middle of an answer."""
+        size, memory = files.path.stat().st_size, self._settings.memory
+        if memory and size + BESIDE > memory:
+            raise ModelError(
+                f"{files.spec.title} needs about {(size + BESIDE) / 1e9:.0f} GB of memory, and Iris has "
+                f"{memory / 1e9:.0f} GB here. Choose a smaller model, or a smaller quantization of this one."
+            )
 
     def _make_room(self, name: str) -> None:
         """Unload idle models until one more may be loaded, and take that place for ``name``."""

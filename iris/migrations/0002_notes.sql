@@ -45,7 +45,6 @@ CREATE TABLE student_passages (
     id INTEGER PRIMARY KEY,
     note INTEGER NOT NULL REFERENCES student_notes (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
-    shelf TEXT NOT NULL,            -- one word that stands for the student in the course
     page INTEGER NOT NULL,
     heading TEXT NOT NULL,
     title TEXT NOT NULL,
@@ -59,9 +58,13 @@ CREATE VIRTUAL TABLE course_index USING fts5 (
     content = 'course_passages', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 
+-- Here the shelf is the note: what is looked for is looked for in the notes that a student has chosen.
+CREATE VIEW student_shelves AS
+SELECT id, 'n' || note AS shelf, title, heading, body FROM student_passages;
+
 CREATE VIRTUAL TABLE student_index USING fts5 (
     shelf, title, heading, body,
-    content = 'student_passages', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
+    content = 'student_shelves', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
 );
 
 CREATE TRIGGER course_passages_in AFTER INSERT ON course_passages BEGIN
@@ -76,10 +79,10 @@ END;
 
 CREATE TRIGGER student_passages_in AFTER INSERT ON student_passages BEGIN
     INSERT INTO student_index (rowid, shelf, title, heading, body)
-    VALUES (new.id, new.shelf, new.title, new.heading, new.body);
+    VALUES (new.id, 'n' || new.note, new.title, new.heading, new.body);
 END;
 
 CREATE TRIGGER student_passages_out AFTER DELETE ON student_passages BEGIN
     INSERT INTO student_index (student_index, rowid, shelf, title, heading, body)
-    VALUES ('delete', old.id, old.shelf, old.title, old.heading, old.body);
+    VALUES ('delete', old.id, 'n' || old.note, old.title, old.heading, old.body);
 END;

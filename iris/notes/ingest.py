@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Generator
+from itertools import islice
 from pathlib import Path
 
 from iris.errors import NoteError
@@ -16,6 +17,12 @@ SUFFIXES: dict[str, Kind] = {".pdf": "pdf", ".md": "markdown", ".markdown": "mar
 
 FEWEST_LETTERS = 40
 """A PDF with fewer is a scan: its pages are pictures."""
+
+
+# As patterns: a book has millions of characters, and students are being answered meanwhile.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_STRANGE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffd]")
+_LETTER = re.compile(r"[^\W_]")
 
 
 def read(path: Path, name: str = "") -> Generator[tuple[int, int], None, Document]:
@@ -74,7 +81,8 @@ def _pdf(path: Path, name: str, title: str) -> Generator[tuple[int, int], None, 
             }.get(found["error"], f"{name} is broken: it cannot be read as a PDF. Save or download it again.")
         )
     pages = tuple(clean(page) for page in found["pages"])
-    if sum(c.isalnum() for page in pages for c in page) < FEWEST_LETTERS:
+    letters = (letter for page in pages for letter in _LETTER.finditer(page))
+    if sum(1 for _ in islice(letters, FEWEST_LETTERS)) < FEWEST_LETTERS:
         raise NoteError(
             f"{name} has no text in it: its {len(pages)} pages are pictures, as from a scanner. Run it through text "
             "recognition (OCR) and add the result."
@@ -103,7 +111,7 @@ def decoded(data: bytes, name: str) -> str:
 def clean(text: str) -> str:
     """Text without control characters and half characters; one kind of line end; no more than two empty lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").replace("\u00a0", " ")
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    text = _CONTROL.sub("", text)
     return re.sub(r"\n[ \t]*(?:\n[ \t]*){2,}\n", "\n\n\n", text).strip("\n")
 
 

@@ -48,17 +48,21 @@ def sync(store: Store, course: Course) -> bool:
     with store.read() as connection:
         if _indexed(connection, course.id) == version:
             return False
+    documents = [(note, _rows(Document(note.title, "markdown", (note.text,)))) for note in course.notes]
     with store.write() as connection:
         if _indexed(connection, course.id) == version:
             return False  # another process was faster
         connection.execute("DELETE FROM course_versions WHERE course = ?", (course.id,))
         connection.execute("INSERT INTO course_versions VALUES (?, ?, ?)", (course.id, version, now()))
-        for note in course.notes:
+        for note, rows in documents:
             added = connection.execute(
                 "INSERT INTO course_notes (course, topic, title) VALUES (?, ?, ?)", (course.id, note.topic, note.title)
             )
-            document = Document(note.title, "markdown", (note.text,))
-            _insert(connection, "course", added.lastrowid or 0, shelf(course.id), document)
+            connection.executemany(
+                "INSERT INTO course_passages (note, shelf, number, page, heading, title, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(added.lastrowid, shelf(course.id), *row) for row in rows],
+            )
     return True
 
 
@@ -70,6 +74,7 @@ def add(store: Store, student: str, course: str, document: Document) -> int:
     """
     hashed = hashlib.sha256("\f".join(document.pages).encode()).hexdigest()
     characters = sum(map(len, document.pages))
+    rows = _rows(document)
     with store.write() as connection:
         twin = connection.execute(
             "SELECT title FROM student_notes WHERE student = ? AND course = ? AND hash = ?", (student, course, hashed)
@@ -95,7 +100,10 @@ def add(store: Store, student: str, course: str, document: Document) -> int:
                 *(characters, hashed, now()),
             ),
         ).lastrowid
-        _insert(connection, "student", added or 0, shelf(course, student), document)
+        connection.executemany(
+            "INSERT INTO student_passages (note, number, page, heading, title, body) VALUES (?, ?, ?, ?, ?, ?)",
+            [(added, *row) for row in rows],
+        )
     return added or 0
 
 
@@ -185,23 +193,21 @@ def as_passage(owner: Owner, row: sqlite3.Row) -> Passage:
     return Passage(owner, row["id"], row["note"], row["number"], row["title"], row["heading"], row["page"], row["body"])
 
 
-def shelf(course: str, student: str = "") -> str:
-    """The word in the index that stands for a course, or for a student's notes in it."""
-    return "s" + hashlib.sha256(f"{course}\0{student}".encode()).hexdigest()[:30]
+def shelf(course: str) -> str:
+    """The word in the index that stands for a course."""
+    return "s" + hashlib.sha256(course.encode()).hexdigest()[:30]
 
 
-def _insert(connection: sqlite3.Connection, owner: Owner, note: int, on: str, document: Document) -> None:
+def _rows(document: Document) -> list[tuple[int, int, str, str, str]]:
+    """(number, page, heading, title, text) of each passage. Made before the store is written to: it takes a while."""
     paged = document.kind == "pdf"
-    connection.executemany(
-        f"INSERT INTO {owner}_passages (note, number, shelf, page, heading, title, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(note, number, on, piece.page + 1 if paged else 0),
-                *(piece.heading, document.title, document.pages[piece.page][piece.start : piece.end]),
-            )
-            for number, piece in enumerate(chunk.pieces(document))
-        ],
-    )
+    return [
+        (
+            *(number, piece.page + 1 if paged else 0, piece.heading, document.title),
+            document.pages[piece.page][piece.start : piece.end],
+        )
+        for number, piece in enumerate(chunk.pieces(document))
+    ]
 
 
 def _version(course: Course) -> str:

@@ -34,6 +34,9 @@ COVERED = 5.0
 """The least ``Found.strength`` with which notes are taken to answer a question. ``python -m benchmarks.notes`` measures
 what it lets through: questions of the course, and questions about anything else."""
 
+Place = tuple[Owner, tuple[str, ...]]
+"""Whose passages, and on which shelves of the index."""
+
 _WORD = re.compile(r"[^\W_]+")
 _INDEX_WEIGHTS = "0.0, 3.0, 2.0, 1.0"  # shelf, title, heading, body
 
@@ -70,11 +73,11 @@ def search(store: Store, query: str, scope: Scope, *, limit: int = 10) -> Found:
     if not words:
         return Found(())
     with store.read() as connection:
-        places = _places(scope)
+        places = _places(connection, scope)
         rarity = _rarity(connection, words, places)
         kept = set(sorted(words, key=lambda word: -rarity[word])[:MOST_WORDS])
         words = tuple(word for word in words if word in kept)
-        candidates = [found for owner, on in places for found in _candidates(connection, owner, on, words, scope)]
+        candidates = [found for owner, on in places for found in _candidates(connection, owner, on, words)]
     if not candidates:
         return Found((), 0.0, len(words))
     lengths = [_bag(passage.title, passage.heading, passage.text)[1] for passage, _ in candidates]
@@ -117,20 +120,23 @@ def _bag(title: str, heading: str, text: str) -> tuple[dict[str, float], int]:
     return counts, length
 
 
-def _places(scope: Scope) -> list[tuple[Owner, str]]:
-    places: list[tuple[Owner, str]] = []
+def _places(connection: sqlite3.Connection, scope: Scope) -> list[Place]:
+    places: list[Place] = []
     if scope.shared:
-        places.append(("course", shelf(scope.course)))
+        places.append(("course", (shelf(scope.course),)))
     if scope.student is not None:
-        places.append(("student", shelf(scope.course, scope.student)))
+        which = "" if scope.everything else "AND chosen"
+        notes = connection.execute(
+            f"SELECT id FROM student_notes WHERE student = ? AND course = ? {which}", (scope.student, scope.course)
+        )
+        own = tuple(f"n{note}" for (note,) in notes)
+        places += [("student", own)] if own else []
     return places
 
 
-def _rarity(
-    connection: sqlite3.Connection, words: tuple[str, ...], places: list[tuple[Owner, str]]
-) -> dict[str, float]:
+def _rarity(connection: sqlite3.Connection, words: tuple[str, ...], places: list[Place]) -> dict[str, float]:
     """The inverse document frequency of each word, as in bm25; a word that is nowhere weighs most."""
-    total = max(SMALLEST, sum(_count(connection, owner, f'shelf : "{on}"') for owner, on in places))
+    total = max(SMALLEST, sum(_count(connection, owner, f"shelf : {_any(on)}") for owner, on in places))
     found = {}
     for word in words:
         here = sum(_count(connection, owner, _on(on, [word])) for owner, on in places)
@@ -145,18 +151,14 @@ def _count(connection: sqlite3.Connection, owner: Owner, match: str) -> int:
 
 
 def _candidates(
-    connection: sqlite3.Connection, owner: Owner, on: str, words: tuple[str, ...], scope: Scope
+    connection: sqlite3.Connection, owner: Owner, on: tuple[str, ...], words: tuple[str, ...]
 ) -> list[tuple[Passage, set[str]]]:
     """Passages with some of the words, and which of them each holds."""
     table = f"{owner}_index"
-    chosen = ""
-    if owner == "student":
-        which = "" if scope.everything else "AND n.chosen"
-        chosen = f"JOIN student_notes n ON n.id = p.note AND n.student = :student {which}"
     rows = connection.execute(
-        f"SELECT p.* FROM {table} JOIN {owner}_passages p ON p.id = {table}.rowid {chosen}"
-        f" WHERE {table} MATCH :match ORDER BY bm25({table}, {_INDEX_WEIGHTS}) LIMIT :limit",
-        {"match": _on(on, words), "limit": CANDIDATES, "student": scope.student},
+        f"SELECT p.* FROM {table} JOIN {owner}_passages p ON p.id = {table}.rowid"
+        f" WHERE {table} MATCH ? ORDER BY bm25({table}, {_INDEX_WEIGHTS}) LIMIT ?",
+        (_on(on, words), CANDIDATES),
     ).fetchall()
     inside: dict[int, set[str]] = {row["id"]: set() for row in rows}
     several = ", ".join("?" * len(inside))
@@ -168,7 +170,10 @@ def _candidates(
     return [(as_passage(owner, row), inside[row["id"]]) for row in rows]
 
 
-def _on(on: str, words: Sequence[str]) -> str:
-    """The FTS5 expression: any of the words, in title, heading or body, on this shelf."""
-    some = " OR ".join(f'"{word}"' for word in words)
-    return f'shelf : "{on}" AND {{title heading body}} : ({some})'
+def _on(on: Sequence[str], words: Sequence[str]) -> str:
+    """The FTS5 expression: any of the words, in title, heading or body, on these shelves."""
+    return f"shelf : {_any(on)} AND {{title heading body}} : {_any(words)}"
+
+
+def _any(words: Sequence[str]) -> str:
+    return "(" + " OR ".join(f'"{word}"' for word in words) + ")"

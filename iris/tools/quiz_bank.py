@@ -126,8 +126,8 @@ def _evidence(course: Course, item: Item) -> tuple[str, str]:
             score = lexicon.total(shared) / (lexicon.total(stems) * lexicon.total(about) or 1.0) ** 0.5
             if len(shared) >= 3 and score > best[0]:
                 best = score, sentence, passage
-    score, sentence, passage = best
-    if passage and score >= 0.25:
-        return sentence, passage.source
+    score, sentence, where = best
+    if where and score >= 0.25:
+        return sentence, where.source
     note = course.note(item.topic)
     return "", note.title if note else ""

@@ -39,7 +39,7 @@ def refused(item: Item, passage: Passage, others: Iterable[str], lexicon: Lexico
 
     ``others`` are the questions of the other items and of earlier quizzes.
     """
-    checks = (
+    checks: tuple[tuple[Reason, bool], ...] = (
         ("form", _form(item)),
         ("options", _options(item)),
         ("evidence", passages.found(item.evidence, passage.text)),
@@ -47,7 +47,7 @@ def refused(item: Item, passage: Passage, others: Iterable[str], lexicon: Lexico
         ("gives_away", not _gives_away(item, lexicon)),
         ("reworded", not any(reworded(item.question, other, lexicon) for other in others)),
     )
-    return next((reason for reason, good in checks if not good), None)  # type: ignore[return-value]
+    return next((reason for reason, good in checks if not good), None)
 
 
 def reworded(one: str, other: str, lexicon: Lexicon) -> bool:

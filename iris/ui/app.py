@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import gradio as gr
+from gradio import utils
 from starlette.middleware import Middleware
 
 from iris import settings as state
@@ -16,8 +17,10 @@ from iris.settings import Settings
 from iris.store import Store
 from iris.ui import (
     cheat_sheet,
+    compare,
     drill,
     feedback,
+    keeping,
     models,
     my_data,
     notes,
@@ -31,9 +34,13 @@ from iris.ui import (
     theme,
 )
 from iris.ui.headers import Headers
+from iris.ui.limits import Limits
 from iris.ui.strings import t
 
 MAX_FILE_SIZE = ingest.MAX_BYTES
+
+FILES_AT_ONCE = 8
+"""How many of the largest files one upload may have."""
 
 TABS = {
     "study_chat": study_chat,
@@ -44,6 +51,7 @@ TABS = {
     "planner": planner,
     "review": review,
     "drill": drill,
+    "compare": compare,
     "my_data": my_data,
 }
 """The tabs from left to right; a name is also the tab's table in strings/*.toml."""
@@ -68,7 +76,11 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
         notice = models.notice_line()
         models.connect(known, model, notice)
         shared = page.Page(app, known, model, courses, course, store, who, concurrency)
-        with gr.Tabs(elem_id="iris-tabs"):
+        tabs = gr.Tabs(elem_id="iris-tabs", render=False)
+        if settings.forgets:
+            keeping.line(tabs, TABS)
+        tabs.render()
+        with tabs:
             for name, tab in TABS.items():
                 with gr.Tab(t(f"{name}.tab"), id=name.replace("_", "-")):
                     tab.build(shared)
@@ -78,6 +90,8 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
 
 def launch_options(settings: Settings) -> dict[str, Any]:
     """What ``Blocks.launch`` is called with, address apart."""
+    upload = FILES_AT_ONCE * (utils._parse_file_size(MAX_FILE_SIZE) or 0) + (1 << 16)
+    limits = Middleware(Limits, rate=settings.rate, proxies=settings.proxies, upload=upload)
     return {
         **theme.launch_options(),
         "i18n": strings.i18n(),
@@ -90,7 +104,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "quiet": True,
         "show_error": True,
         "enable_monitoring": False,
+        "ssr_mode": settings.ssr,  # off by default: a second server, in Node, for a page that is all script anyway
+        "app_kwargs": {"middleware": [Middleware(Headers), limits]},
         "mcp_server": settings.mcp,
-        "ssr_mode": False,  # a second server, in Node, for a page that is all script anyway
-        "app_kwargs": {"middleware": [Middleware(Headers)]},
     }

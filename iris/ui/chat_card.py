@@ -10,6 +10,7 @@ from iris.errors import IrisError
 from iris.store import now
 from iris.study import cards
 from iris.tools import item_cards
+from iris.tools.grounded import plain
 from iris.ui import running
 from iris.ui.messages import as_messages, as_text
 from iris.ui.page import Page
@@ -31,7 +32,7 @@ def connect(make: gr.Button, page: Page, chat: gr.Chatbot, status: gr.HTML) -> N
             if message["role"] == "user":
                 question, answer = as_text(message["content"]), ""
             else:
-                answer = "\n".join(filter(None, [answer, as_text(message["content"])]))
+                answer = "\n".join(filter(None, [answer, plain(as_text(message["content"]))]))
         if not question.strip() or not answer.strip():
             return running.status(say("chat_card.nothing", request), kind="problem")
         try:

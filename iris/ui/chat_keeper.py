@@ -56,9 +56,9 @@ class Keeper:
         ) -> Iterator[Update]:
             unsaved = ""
             try:
-                # Without an id, in the moment before the browser has got one, nothing is saved: the next question
-                # brings all of the conversation along.
-                name = self._page.who(value, request) if value or student.signed_in(request) else ""
+                # A program that does not say who it is leaves no chat behind.
+                known = value or student.signed_in(request) or student.nameless(self._page.store, request)
+                name = self._page.who(value, request) if known else ""
             except StudentError as error:
                 yield (*problem(str(error)), gr.skip())
                 return

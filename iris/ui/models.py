@@ -34,7 +34,8 @@ class Models:
         if settings.engine_url:  # another server has the models, and only this one was asked for
             self._titles = {settings.model: settings.model}
         else:
-            self._titles = {spec.id: spec.title for spec in catalog.models().values()}
+            specs = map(catalog.find, settings.models) if settings.models else catalog.models().values()
+            self._titles = {spec.id: spec.title for spec in specs}
             if settings.model not in self._titles:
                 self._titles = {settings.model: catalog.find(settings.model).title, **self._titles}
 

@@ -6,9 +6,11 @@ together with the server's signature: an id without it is refused, so that nobod
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import importlib.util
+import json
 import logging
 import os
 import secrets
@@ -24,6 +26,7 @@ from iris.study import students
 
 log = logging.getLogger(__name__)
 
+_BROWSER = "browser:"
 _GUESTS_EVERY_S = 3600.0
 
 
@@ -41,32 +44,26 @@ def connect(app: gr.Blocks, store: Store, student: gr.BrowserState) -> None:
     """Give a browser its id when it comes for the first time, or when its id is not known here."""
     students.forget_guests(store)
 
-    def meet(value: object) -> object:
+    def meet(value: object, request: gr.Request) -> object:
         name = _verified(store, value)
         try:
-            return gr.skip() if name and students.known(store, name) else new(store)
+            if name and students.known(store, name):
+                return gr.skip()
+            name = f"{_BROWSER}{secrets.token_urlsafe(24)}" if value else _of_session(store, request)
+            store.student(name)
         except StoreError as error:  # a full disk: Iris still answers, it only cannot remember
             log.error("a new student could not be saved: %s", error)
             return gr.skip()
+        return {"id": name, "proof": _proof(store, name)}
 
     app.load(meet, student, student, queue=False, show_progress="hidden", api_visibility="private", api_name="meet")
-
-
-def new(store: Store) -> dict[str, str]:
-    """A new student, as the browser keeps it: ``{"id": …, "proof": …}``.
-
-    Raises:
-        StoreError: it could not be saved.
-    """
-    name = f"browser:{secrets.token_urlsafe(24)}"
-    store.student(name)
-    return {"id": name, "proof": _proof(store, name)}
 
 
 def who(store: Store, value: object, request: gr.Request) -> str:
     """The student's id, with a row in the store.
 
-    The signed-in user, else the student whom ``value`` proves. Whoever says nothing is a guest of this one call.
+    The signed-in user, else the student whom ``value`` proves. Whoever says nothing is the student whom this page was
+    given a moment ago, or a guest of this one call.
 
     Raises:
         StudentError: ``value`` was not given out here, or everything of this student's has been deleted.
@@ -77,13 +74,19 @@ def who(store: Store, value: object, request: gr.Request) -> str:
         store.student(account[0])
         return account[0]
     if not value:
-        return _guest(store)
+        return nameless(store, request) or _guest(store)
     name = _verified(store, value)
     if not name:
         raise StudentError("This Iris did not give out the student id that came with the request. Reload the page.")
     if not students.known(store, name):
         raise StudentError("Everything of this student's was deleted. Reload the page to begin anew.")
     return name
+
+
+def nameless(store: Store, request: gr.Request) -> str:
+    """The student whom a page was given that does not say so yet, as it was loaded only now; empty for all others."""
+    name = _of_session(store, request)
+    return name if students.known(store, name) else ""
 
 
 def sign_in_enabled() -> bool:
@@ -123,6 +126,18 @@ def _foreign(headers: Any) -> bool:
         return False
     hosts = [headers.get("host"), headers.get("x-forwarded-host"), *os.environ.get("SPACE_HOST", "").split(",")]
     return urlsplit(origin).netloc not in {host.strip() for host in hosts if host}
+
+
+def _of_session(store: Store, request: gr.Request) -> str:
+    """The id for a page's first visit: always the same for one page, so that a question that is quicker than the id's
+    way to the browser is this student's too. Not to be found out, and another one after an hour: what it is made from
+    are a page's random number, where the page is, and the server's key.
+    """
+    http = request.request
+    where = (http.client.host if http and http.client else "", request.headers.get("user-agent") or "")
+    text = json.dumps([int(time.time() // 3600), request.session_hash or secrets.token_urlsafe(24), *where])
+    mark = hmac.new(students.key(store, "students").encode(), text.encode(), hashlib.sha256).digest()
+    return f"{_BROWSER}{base64.urlsafe_b64encode(mark[:24]).decode()}"
 
 
 def _proof(store: Store, name: str) -> str:

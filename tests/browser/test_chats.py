@@ -10,7 +10,7 @@ from playwright.sync_api import Download, Locator, expect
 
 from tests.apps import App, wait_until
 from tests.browser.conftest import NewStudent
-from tests.browser.student import LONG, Student
+from tests.browser.student import LONG, PATIENCE_MS, Student
 from tests.browser.test_page import problems
 from tests.scripted_engine import Script
 
@@ -174,9 +174,9 @@ def test_two_browsers_never_see_each_others_chats(new_student: NewStudent, scrip
 def forget(student: Student) -> None:
     student.page.get_by_role("tab", name="My data").click()
     student.button("Delete my data").click()
-    student.button("Delete everything for good").click()
-    student.page.wait_for_event("load")
-    student.box.wait_for()
+    with student.page.expect_event("load", timeout=PATIENCE_MS):  # the page begins anew
+        student.button("Delete everything for good").click()
+    student.box.wait_for(timeout=PATIENCE_MS)
 
 
 def test_my_data_is_counted_taken_along_and_deleted(reader: Student) -> None:

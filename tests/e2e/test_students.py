@@ -230,3 +230,28 @@ def test_an_identity_outlives_a_restart_and_a_restored_backup(tmp_path: Path, ht
             assert [title for title, _ in chats_of(Visitor(app, http, identity))] == ["Before?"]
         with served(tmp_path / "three", engine_url=url, model="scripted") as app:  # another Iris
             assert chats_of(Visitor(app, http, identity)) == []
+
+
+def test_an_answer_that_cannot_be_saved_is_shown_and_saved_with_the_next(
+    tmp_path: Path, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris.store.BUSY_S", 0.2)
+    with serve(Script()) as url, served(tmp_path / "home", engine_url=url, model="scripted") as app:
+        anna = Visitor(app, http)
+        anna.meet()
+        other = sqlite3.connect(app.home / "iris.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        anna.ask("The first?")
+        conversation, _, line, current = anna.page
+        assert [m["content"][0]["text"] for m in conversation] == ["The first?", "An answer."]
+        assert "another program keeps Iris's store" in line
+        assert current == {"chat": "", "owner": anna.identity["id"]}
+        other.execute("ROLLBACK")
+        other.close()
+        anna.ask("The second?", current, conversation)
+        _, _, line, current = anna.page
+        assert "problem" not in line
+        (chat,) = chats_of(anna)
+        assert chat == ["The first?", current["chat"]]
+        kept = anna.call("chats_open", chat[1], anna.identity)["data"][0]
+        assert [m["content"][0]["text"] for m in kept] == ["The first?", "An answer.", "The second?", "An answer."]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from gradio_client.utils import apply_diff
 
 from tests.apps import App
 
@@ -24,6 +25,8 @@ class Visitor:
     identity: Identity = None
     headers: dict[str, str] = field(default_factory=dict)
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    page: list[Any] = field(default_factory=list)
+    """What the outputs of the last queued call show in the end."""
 
     def __post_init__(self) -> None:
         self._config = self.http.get(f"{self.app.url}/config").json()
@@ -64,12 +67,19 @@ class Visitor:
             return answer
         self._post("queue/join", body)
         last: dict[str, Any] = {}
+        values: list[Any] = []
+        self.page = [None] * len(endpoint["outputs"])
         address = f"{self.app.url}/gradio_api/queue/data"
         with self.http.stream("GET", address, params={"session_hash": session}, timeout=60) as lines:
             for line in lines.iter_lines():
                 message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
                 if message.get("msg") in ("process_generating", "process_completed") and message["output"].get("data"):
                     last = message["output"]
+                    # While an answer is written only what changes is sent, from the second time on.
+                    grows = message["msg"] == "process_generating" and values
+                    values = list(map(apply_diff, values, last["data"])) if grows else last["data"]
+                    skipped = [isinstance(value, dict) and value == {"__type__": "update"} for value in values]
+                    self.page = [a if skip else b for a, b, skip in zip(self.page, values, skipped, strict=True)]
                 if message.get("msg") == "process_completed":
                     return last or dict(message["output"])
         return last

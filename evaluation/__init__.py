@@ -1,0 +1,1 @@
+"""Offline: what did a model learn, by how much, and what did it forget?"""
