@@ -28,8 +28,6 @@ SHOWN = {"votes"}
 """Tables that are in the file, to be looked at, and not read: a vote counts for the class, and would count twice."""
 
 Row = dict[str, Any]
-Change = Callable[[sqlite3.Connection, str, Row], None]
-"""Changes a row before it is written for a student; see ``load``."""
 
 
 @dataclass(slots=True)
@@ -58,13 +56,11 @@ def load(
     student: str,
     text: str | bytes,
     *,
-    changes: Mapping[str, Change] | None = None,
     checks: Iterable[Callable[[Store, str], object]] = (),
 ) -> Imported:
     """Merge a learner file into what the student has. All of it, or on any error nothing.
 
     Args:
-        changes: by table, what must be changed in a row for this student.
         checks: called at the end, before anything is final: whatever they raise undoes the import.
 
     Raises:
@@ -85,8 +81,6 @@ def load(
             for number, row in enumerate(given.get(name, [])):
                 try:
                     table.check(row)
-                    if changes and name in changes:
-                        changes[name](connection, student, row)
                     if name == "cards":
                         _card(connection, student, row, done)
                     elif name != "reviews":

@@ -24,9 +24,6 @@ NEWER = ("changed", "updated_at", "voted_at")
 HANGING = {"plan_sessions": "plans"}
 """Tables that hang on another though they name the student themselves."""
 
-DERIVED = {"student_passages": ("shelf",)}
-"""Columns that are made of who the student is: not in the file, and made anew by whoever reads it."""
-
 LATEST_MS = 221_845_132_800_000
 """The year 9000: no time of a row is later."""
 _TIMES = {
@@ -68,8 +65,7 @@ class Table:
     @property
     def written(self) -> tuple[str, ...]:
         """The columns that are in the file."""
-        left = ("student", self.own_id, *DERIVED.get(self.name, ()))
-        return tuple(column.name for column in self.columns if column.name not in left)
+        return tuple(column.name for column in self.columns if column.name not in ("student", self.own_id))
 
     @property
     def same(self) -> tuple[str, ...]:
