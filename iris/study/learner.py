@@ -155,7 +155,11 @@ def _card(connection: sqlite3.Connection, student: str, row: Row, done: Imported
             (fresh.topic, fresh.front, fresh.back, row["changed"], student, row["id"]),
         )
     if created < mine["created"]:
-        connection.execute("UPDATE cards SET created = ? WHERE student = ? AND id = ?", (created, student, row["id"]))
+        connection.execute(
+            "UPDATE cards SET created = ?, due = CASE WHEN reviewed IS NULL THEN ? ELSE due END "
+            "WHERE student = ? AND id = ?",
+            (created, created, student, row["id"]),
+        )
     done.count("cards", "changed" if newer else "same")
 
 
