@@ -119,7 +119,7 @@ class _Tab:
         """What there is: the drill under way, else the last report, and the form for a new one."""
         known = self.page.courses.get(course or "")
         form = (
-            gr.Dropdown(topics.choices(known, request)),
+            gr.Dropdown(topics.choices(known, request), multiselect=True),
             gr.CheckboxGroup(_kinds(request)),
         )
         try:
