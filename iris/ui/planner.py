@@ -111,11 +111,11 @@ class _Tab:
         ``filled`` is the course that the form is filled for: what a student has typed since then stays.
         """
         names = say("planner.weekdays", request).split()
-        weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)])
+        weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)], multiselect=True)
         known = self.page.courses.get(course or "")
         choices = topics.choices(known, request)
         fresh = {} if filled == course else {"value": []}
-        lists = [gr.Dropdown(choices, **fresh) for _ in range(3)]
+        lists = [gr.Dropdown(choices, multiselect=True, **fresh) for _ in range(3)]
         form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists, course or ""]
         if known is None:
             return *form, *_nothing(_problem(say("planner.no_course", request)))
@@ -310,11 +310,11 @@ def _form(course: Course, asked: Asked, choices: list[tuple[str, str]], weekdays
         asked.exam.isoformat(),
         asked.hours,
         asked.begin.isoformat(timespec="minutes"),
-        gr.Dropdown(weekdays.choices, value=list(asked.weekdays_off)),
+        gr.Dropdown(weekdays.choices, value=list(asked.weekdays_off), multiselect=True),
         ", ".join(day.isoformat() for day in asked.days_off),
-        gr.Dropdown(choices, value=[] if len(chosen) == len(course.topics) else chosen),
-        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] <= UNSURE]),
-        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] >= SURE]),
+        gr.Dropdown(choices, value=[] if len(chosen) == len(course.topics) else chosen, multiselect=True),
+        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] <= UNSURE], multiselect=True),
+        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] >= SURE], multiselect=True),
     ]
 
 
