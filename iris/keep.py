@@ -1,9 +1,9 @@
 """A copy of the state where it outlives this machine: the storage bucket of a Space, or any other folder.
 
 A bucket is mounted like a folder, but it stores whole files, when they are closed. SQLite writes pages into open files
-and shares memory with its other connections, so the store itself stays on the machine's disk. At the start it is
-fetched from the bucket; from then on a consistent copy is brought back within ``EVERY_S`` of anything written, and once
-more at the end. The teacher's own files in the bucket, ``models.toml`` and ``courses/``, are fetched too.
+and shares memory between its connections, so the store itself stays on the machine's disk. At the start it is fetched
+from the bucket; from then on a copy of one moment is brought back within ``EVERY_S`` of anything written, and once more
+at the end. The teacher's own files in the bucket, ``models.toml`` and ``courses/``, are fetched too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import uuid
 from pathlib import Path
 
+from iris import backup
 from iris.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -24,21 +25,18 @@ log = logging.getLogger(__name__)
 EVERY_S = 30.0
 
 STORE = "iris.db"
-FILES = ("browser.key",)
-"""What is kept beside the store."""
-
-FROM_TEACHERS = ("models.toml",)
-"""What is fetched beside ``courses/``, and never written."""
+FROM_TEACHERS = ("models.toml", "courses/**/*")
+"""What else is fetched, and never written."""
 
 
 class Keeper:
-    """Copies between ``home``, the state folder, and ``folder``, which lasts."""
+    """Copies between ``home``, the state folder, and ``folder``, which lasts. One Iris at a time may use a folder."""
 
-    def __init__(self, home: Path, folder: Path) -> None:
+    def __init__(self, home: Path, folder: Path, *, every: float = EVERY_S) -> None:
+        self._store = home / STORE
         self._home = home
         self._folder = folder
-        self._watch: sqlite3.Connection | None = None
-        self._version = -1
+        self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="iris-keep", daemon=True)
 
@@ -51,10 +49,9 @@ class Keeper:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             kept = self._folder / STORE
-            if kept.is_file() and not (self._home / STORE).exists():
-                _fetch(kept, self._home / STORE)
-            single = [self._folder / name for name in FILES + FROM_TEACHERS]
-            for path in [*single, *sorted(self._folder.glob("courses/**/*"))]:
+            if kept.is_file() and not self._store.exists():
+                _fetch(kept, self._store)
+            for path in sorted(path for pattern in FROM_TEACHERS for path in self._folder.glob(pattern)):
                 there = self._home / path.relative_to(self._folder)
                 if path.is_file() and not there.exists():
                     there.parent.mkdir(parents=True, exist_ok=True)
@@ -76,53 +73,42 @@ class Keeper:
             self._thread.join()
         self.save()
 
-    def save(self) -> None:
-        """Copy what changed since the last time; trouble is logged, and the next time is tried again."""
-        try:
-            self._save()
-        except (OSError, sqlite3.Error) as error:
-            self._version = -1
-            log.error("the state could not be copied to %s (%s); it is tried again", self._folder, error)
-
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
-            self.save()
-        self._forget()  # SQLite's connections are bound to their threads
-
-    def _save(self) -> None:
-        store = self._home / STORE
-        for name in FILES:
-            if (self._home / name).is_file() and not (self._folder / name).exists():
-                _put(self._home / name, self._folder / name)
-        if not store.is_file():
-            return
-        if self._watch is None:
-            self._watch = sqlite3.connect(store, isolation_level=None)
-        (version,) = self._watch.execute("PRAGMA data_version").fetchone()  # changes with others' commits
-        if version == self._version:
-            return
+    def save(self) -> bool:
+        """Copy the store now; whether that worked. Trouble is logged, and the copy of before stays."""
         copy = self._home / f".{STORE}.{uuid.uuid4().hex}"
         try:
-            with contextlib.closing(sqlite3.connect(copy)) as target:
-                self._watch.backup(target)
-                target.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-            _put(copy, self._folder / STORE)
+            if self._store.is_file():
+                backup.copy(self._store, copy)
+                _put(copy, self._folder / STORE)
+            return True
+        except (OSError, StoreError) as error:
+            log.error("the store could not be copied to %s (%s)", self._folder, error)
+            return False
         finally:
             copy.unlink(missing_ok=True)
-        self._version = version
-        if threading.current_thread() is not self._thread:
-            self._forget()
 
-    def _forget(self) -> None:
-        if self._watch is not None:
-            self._watch.close()
-        self._watch, self._version = None, -1
+    def _run(self) -> None:
+        watch: sqlite3.Connection | None = None
+        copied = -1
+        while not self._stop.wait(self._every):
+            try:
+                if watch is None and self._store.is_file():
+                    watch = sqlite3.connect(f"{self._store.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+                if watch is not None:
+                    (version,) = watch.execute("PRAGMA data_version").fetchone()  # changes with others' commits
+                    if version != copied and self.save():
+                        copied = version
+            except sqlite3.Error as error:
+                log.error("the store cannot be watched (%s); it is copied at the end", error)
+        if watch is not None:
+            watch.close()
 
 
 def _fetch(kept: Path, store: Path) -> None:
     """Copy a kept store into its place, after a look whether it is whole."""
     beside = store.with_name(f".{store.name}.{uuid.uuid4().hex}")
     try:
+        beside.touch(mode=0o600)
         shutil.copyfile(kept, beside)
         try:
             with contextlib.closing(sqlite3.connect(beside)) as connection:
@@ -139,6 +125,7 @@ def _fetch(kept: Path, store: Path) -> None:
 
 
 def _put(source: Path, target: Path) -> None:
+    """Copy a file whole, beside its place first."""
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         shutil.copyfile(source, beside)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def _publish(options: argparse.Namespace) -> int:
     files: dict[str, Path | bytes] = {
         "README.md": card.encode(),
         "run.json": (json.dumps(_portable(run), ensure_ascii=False, indent=1) + "\n").encode(),
-        **{f"adapter/{path.name}": path for path in weights},
+        **_uploaded(weights, model_card.base_model(run)),
         **{str(entry["file"]): folder / "gguf" / entry["file"] for entry in entries},
         **{path.name: path for path in sorted((folder / "gguf").glob("*.report.json"))},
     }
@@ -131,6 +132,18 @@ def _adapter(folder: Path, run: Mapping[str, Any]) -> list[Path]:
     return paths if all(path.is_file() for path in paths) else []
 
 
+def _uploaded(weights: Sequence[Path], base: str) -> dict[str, Path | bytes]:
+    """The adapter's files, naming the base as it is called on the Hub."""
+    files: dict[str, Path | bytes] = {f"adapter/{path.name}": path for path in weights}
+    for path in weights:
+        if path.name == _ADAPTER[0]:
+            config = _json(path, "Training writes it") | {"base_model_name_or_path": base}
+            if str(config.get("revision") or "").startswith("sha256:"):
+                config["revision"] = None  # of a GGUF, which the Hub does not know
+            files[f"adapter/{path.name}"] = (json.dumps(config, indent=2) + "\n").encode()
+    return files
+
+
 def _results(
     named: Sequence[Path] | None, recipe: str, folder: Path
 ) -> Iterator[tuple[Mapping[str, Any], tuple[str, ...]]]:
@@ -139,15 +152,13 @@ def _results(
     Raises:
         SpaceError: a file that was named is none, or is not about this model.
     """
+    named_so = re.compile(rf"(?<![A-Za-z0-9-]){re.escape(recipe)}(?![A-Za-z0-9-])")
     found = named or sorted([*folder.glob("results*.json"), *EVALUATIONS.glob("*/results.json")])
     for path in found:
         about = _json(path, "evaluation/ writes it")
         right = about.get("kind") == _KIND and about.get("format") == _FORMAT
         rows = about.get("rows", []) if right else []
-        labels = tuple(
-            row["label"] for row in rows if recipe in (row["label"], *Path(row["model"]).parts, row["model"])
-        )
-        labels = labels or tuple(row["label"] for row in rows if recipe in f"{row['label']} {row['model']}")
+        labels = tuple(row["label"] for row in rows if named_so.search(f"{row['label']} {row['model']}"))
         if labels:
             yield about, labels
         elif named:
