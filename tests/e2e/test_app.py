@@ -134,7 +134,9 @@ def test_a_model_can_be_named_or_left_out(scripted: tuple[Client, Script]) -> No
 
 
 def test_only_the_tools_are_public(client: Client) -> None:
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/study_chat"]
+    tools = ("study_chat", "quiz", "feedback", "cheat_sheet", "study_plan", "mixed_drill", "compare_votes")
+    found = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert sorted(found) == sorted(f"/{name}" for name in tools)
 
 
 def test_nothing_foreign_may_be_loaded_and_assets_are_kept(app: App) -> None:
