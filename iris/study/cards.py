@@ -301,7 +301,7 @@ def _get(connection: sqlite3.Connection, student: str, card: str) -> Card:
 
 def _card(row: sqlite3.Row) -> Card:
     values = tuple(row)
-    return Card(*values[:8], Memory(*values[8:]))
+    return Card(*values[:8], memory=Memory(*values[8:]))
 
 
 def _values(card: Card) -> tuple[object, ...]:
