@@ -300,8 +300,18 @@ def _get(connection: sqlite3.Connection, student: str, card: str) -> Card:
 
 
 def _card(row: sqlite3.Row) -> Card:
-    values = tuple(row)
-    return Card(*values[:8], Memory(*values[8:]))
+    known = Memory(row["due"], row["state"], row["step"], row["stability"], row["difficulty"], row["reviewed"])
+    return Card(
+        row["id"],
+        row["course"],
+        row["topic"],
+        row["front"],
+        row["back"],
+        row["source"],
+        row["created"],
+        row["changed"],
+        known,
+    )
 
 
 def _values(card: Card) -> tuple[object, ...]:
