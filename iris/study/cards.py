@@ -300,18 +300,8 @@ def _get(connection: sqlite3.Connection, student: str, card: str) -> Card:
 
 
 def _card(row: sqlite3.Row) -> Card:
-    known = Memory(row["due"], row["state"], row["step"], row["stability"], row["difficulty"], row["reviewed"])
-    return Card(
-        row["id"],
-        row["course"],
-        row["topic"],
-        row["front"],
-        row["back"],
-        row["source"],
-        row["created"],
-        row["changed"],
-        known,
-    )
+    name, course, topic, front, back, source, created, changed, *memory = tuple(row)
+    return Card(name, course, topic, front, back, source, created, changed, Memory(*memory))
 
 
 def _values(card: Card) -> tuple[object, ...]:

@@ -161,7 +161,7 @@ class _Tab:
         try:
             known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
             chosen = topics.chosen(known, wanted) or [topic.id for topic in known.topics]
-            made = tool.begin(self.page.store, who, known, chosen, count or 0, minutes or 0, kinds, at)
+            made = tool.begin(self.page.store, who, known, chosen, int(count or 0), minutes or 0, kinds, at)
             return self._taking(made, self.clock.now(), request)
         except IrisError as error:
             return *_skipped(9), _problem(str(error)), *_skipped(2)

@@ -15,7 +15,7 @@ from gradio.context import Context
 from iris.courses import Course
 from iris.errors import IrisError
 from iris.store import now
-from iris.study import days, plans
+from iris.study import days, plan_check, plans
 from iris.study.plans import Asked, Kept
 from iris.tools import planner as tool
 from iris.ui import clock, downloads, running, topics
@@ -115,7 +115,7 @@ class _Tab:
         weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)], multiselect=True)
         known = self.page.courses.get(course or "")
         choices = topics.choices(known, request)
-        fresh = {} if filled == course else {"value": []}
+        fresh: dict[str, Any] = {} if filled == course else {"value": []}
         lists = [gr.Dropdown(choices, multiselect=True, **fresh) for _ in range(3)]
         form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists, course or ""]
         if known is None:
@@ -258,9 +258,7 @@ class _Tab:
             if known is None:
                 raise IrisError(f"There is no course {course!r}. Known are: {', '.join(self.page.courses) or 'none'}.")
             asked = tool.from_words(exam_date, hours_per_day, topics, days_off or [], known)
-            today = (
-                tool.plan_check.day(start_date, "The first day") if start_date else days.day_of(now(), days.zone("UTC"))
-            )
+            today = plan_check.day(start_date, "The first day") if start_date else days.day_of(now(), days.zone("UTC"))
             return tool.as_json(known, tool.preview(known, asked, today))
         except IrisError as error:
             raise running.refused(error) from error
