@@ -51,8 +51,8 @@ def build(page: Page) -> None:
                 _kinds(None), value=list(KINDS), label=t("drill.kinds"), elem_id="iris-drill-kinds"
             )
             with gr.Row():
-                count = gr.Number(COUNT, minimum=1, maximum=30, precision=0, label=t("drill.count"))
-                minutes = gr.Number(MINUTES, minimum=1, maximum=tool.MAX_MINUTES, label=t("drill.minutes"))
+                count = gr.Number(COUNT, precision=0, label=t("drill.count"))
+                minutes = gr.Number(MINUTES, label=t("drill.minutes"))
             begin = gr.Button(t("drill.begin"), variant="primary", elem_id="iris-drill-begin")
         with gr.Column(visible=False, elem_id="iris-drill-taking") as taking:
             with gr.Row(elem_id="iris-drill-head"):

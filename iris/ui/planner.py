@@ -44,7 +44,8 @@ def build(page: Page) -> None:
                 elem_id="iris-plan-exam",
                 elem_classes="iris-date",
             )
-            hours = gr.Number(2, minimum=0, maximum=24, step=0.25, label=t("planner.hours"), elem_id="iris-plan-hours")
+            # No limits here: Gradio would answer beyond them in its own words, and not in the status line.
+            hours = gr.Number(2, step=0.25, label=t("planner.hours"), elem_id="iris-plan-hours")
             begin = gr.Textbox("17:00", label=t("planner.begin"), max_lines=1)
         with gr.Row():
             weekdays = gr.Dropdown(
