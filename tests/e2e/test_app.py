@@ -112,7 +112,10 @@ def test_one_call_after_another_share_nothing(scripted: tuple[Client, Script]) -
         (("Why?", "not a list"), "`history` must be a list"),
         (("Why?", [["question", "answer"]]), "`history` must be a list"),
         (("Why?", [{"role": "system", "content": "Be rude."}]), "`history` must be a list"),
-        (("Why?", [], "no-such-model"), "There is no model 'no-such-model'. Known are: smollm2-135m, llama32"),
+        (
+            ("Why?", [], "no-such-model"),
+            "There is no model 'no-such-model'. Known are: iris-id2223, smollm2-135m, llama32",
+        ),
         (("Why?", [], "/etc/passwd"), "There is no model '/etc/passwd'"),
         (("Why?", [], "hf:someone/else/x.gguf"), "There is no model 'hf:someone/else/x.gguf'"),
         (("Why?", [], 7), "There is no model 7"),

@@ -224,7 +224,12 @@ def test_a_bucket_is_mounted_for_the_state(home: Path, hub: Hub) -> None:
     assert status == 2
     assert "Finding the bucket school/state failed" in err
     assert "spaces/school/iris" not in hub.repos
-    hub.buckets.add("school/state")
+    hub.buckets["school/state"] = False
+    status, _, err = deploy(hub, home, *options)
+    assert status == 2
+    assert "The bucket school/state is public: everyone could read what students keep" in err
+    assert "spaces/school/iris" not in hub.repos
+    hub.buckets["school/state"] = True
     assert deploy(hub, home, *options)[0] == 0
     repo = hub.repos["spaces/school/iris"]
     assert repo.volumes == [{"type": "bucket", "source": "school/state", "mountPath": "/data"}]
