@@ -169,11 +169,11 @@ def mcp_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 def test_the_tools_work_through_an_mcp_client(mcp_app: App) -> None:
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     async def use() -> tuple[dict[str, Any], dict[str, Any]]:
         async with (
-            streamablehttp_client(f"{mcp_app.url}/gradio_api/mcp/") as (reader, writer, _),
+            streamable_http_client(f"{mcp_app.url}/gradio_api/mcp/") as (reader, writer, _),
             ClientSession(reader, writer) as session,
         ):
             await session.initialize()
