@@ -2,9 +2,9 @@
 
 A Space installs requirements.txt and runs app.py in a container. Here the environment is a fresh virtual environment
 without pip's index: llama-cpp-python is installed from the wheel that `make` keeps, in place of the ready-made one, and
-of every other package that the folder's requirements.txt names, exactly the files are linked in, in the pinned version.
-So what is missing there is missing here, and Iris itself can come from nowhere but the folder. The folder is read-only,
-two CPUs and 16 GB are set where the system can.
+of every other package that the folder's requirements.txt names, exactly the files are linked in, in the version that it
+pins. So what is missing there is missing here, and Iris itself can come from nowhere but the folder. The folder is
+read-only, two CPUs and 16 GB are set where the system can.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def environment(folder: Path, requirements: str) -> Path:
             _install_llama(folder)
             continue
         assert name in installed, f"{wanted} is not installed: run make test"
-        assert installed[name].version == version, f"{wanted} is not at hand in the version of requirements.txt"
+        assert not version or installed[name].version == version, (
+            f"{wanted} is not at hand in the version of requirements.txt"
+        )
         for file in installed[name].files or []:
             top = file.parts[0]
             if top in ("..", "__pycache__"):
