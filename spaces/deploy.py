@@ -92,7 +92,12 @@ def _deploy(options: argparse.Namespace, plan: Plan) -> int:
     there = _there(session, space)
     plan = replace(plan, preload=tuple(file for file in plan.preload if _public(session, file)))
     if options.bucket:
-        session.call(f"finding the bucket {options.bucket}", session.api.bucket_info, options.bucket)
+        bucket = session.call(f"finding the bucket {options.bucket}", session.api.bucket_info, options.bucket)
+        if not bucket.private:
+            raise SpaceError(
+                f"The bucket {options.bucket} is public: everyone could read what students keep. Make it private "
+                "in its settings, or name another one."
+            )
     with tempfile.TemporaryDirectory(prefix="iris-space-") as beside:
         folder = Path(beside) / "space"
         names = space_folder.write(folder, plan)

@@ -25,6 +25,10 @@ WHEELS = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 """llama-cpp-python compiled for any x86 processor with AVX2. Its source takes longer to compile than a Space may take
 to start."""
 
+OPEN = {"pydantic", "pydantic_core"}
+"""Packages without a version on a Space. It installs gradio[oauth,mcp] together with the list, and that wants an older
+pydantic than gradio alone."""
+
 APP = """from iris.__main__ import main
 raise SystemExit(main([]))
 """
@@ -145,7 +149,8 @@ def _sources(plan: Plan) -> Iterator[tuple[str, Path]]:
 def requirements() -> str:
     """What the Space installs: Iris' own pinned list, from ready-made wheels alone."""
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if line and not line.startswith("#")]
+    pins = [line for line in lines if line and not line.startswith("#")]
+    kept = [name if (name := pin.partition("==")[0]) in OPEN else pin for pin in pins]
     return "\n".join(
         [
             "# Only ready-made wheels: what would have to be compiled ends the build at once, not after half an hour.",

@@ -64,7 +64,7 @@ class Hub:
 
     url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)  # "spaces/owner/name"
-    buckets: set[str] = field(default_factory=set)
+    buckets: dict[str, bool] = field(default_factory=dict)  # whether it is private
     objects: dict[str, bytes] = field(default_factory=dict)  # large files by sha256
     asked: list[tuple[str, str, int]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -165,7 +165,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 if f"{owner}/{name}" not in self.hub.buckets:
                     self._refuse(404, "Bucket not found", X_Error_Code="RepoNotFound")
                     return
-                about = {"id": f"{owner}/{name}", "private": True, "createdAt": "2026-11-01T00:00:00.000Z"}
+                private = self.hub.buckets[f"{owner}/{name}"]
+                about = {"id": f"{owner}/{name}", "private": private, "createdAt": "2026-11-01T00:00:00.000Z"}
                 self._answer(200, {**about, "size": 0, "totalFiles": 0})
             case ["api", kind, owner, name, *rest]:
                 repo = self.hub.repos.get(f"{kind}/{owner}/{name}")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from gradio import utils
 
 from iris.ui import app as page
 from iris.ui.limits import MAX_BODY
@@ -24,7 +25,7 @@ VISITOR = {"X-Forwarded-For": "203.0.113.7"}
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app behind one proxy, with a slow rate, over an engine whose answers are written beforehand."""
     home = tmp_path_factory.mktemp("iris-home")
-    with serve(Script()) as url, served(home, engine_url=url, model="scripted", proxies=1, rate=20) as running:
+    with serve(Script()) as url, served(home, engine_url=url, model="scripted", proxies=1, rate=2) as running:
         yield running
 
 
@@ -113,17 +114,18 @@ def test_an_uploads_name_leads_nowhere(app: App) -> None:
 def join(app: App, http: httpx.Client, session: str, **more: Any) -> httpx.Response:
     config = http.get("/config").json()
     index = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "study_chat")
-    payload = {"data": ["Why?", [], ""], "session_hash": session, "fn_index": index, **more}
+    about = http.get("/gradio_api/info").json()["named_endpoints"]["/study_chat"]["parameters"]
+    data = ["Why?", *(parameter.get("parameter_default") for parameter in about[1:])]
+    payload = {"data": data, "session_hash": session, "fn_index": index, **more}
     return http.post("/gradio_api/queue/join", json=payload, headers=VISITOR)
 
 
 def test_a_visitor_who_floods_is_told_and_others_are_served(app: App) -> None:
     with httpx.Client(base_url=app.url, timeout=60) as http:
-        statuses = [join(app, http, "flood").status_code for _ in range(12)]
-        assert statuses[:10] == [200] * 10, "half a minute's worth at once"
-        assert 429 in statuses[10:]
-        refused = join(app, http, "flood")
-        assert refused.status_code == 429
+        assert join(app, http, "flood").status_code == 200
+        # At two a minute the second one is early, also where everything takes its time.
+        refused = next((answer for _ in range(8) if (answer := join(app, http, "flood")).status_code == 429), None)
+        assert refused
         assert int(refused.headers["Retry-After"]) >= 1
         assert "Wait" in refused.json()["error"]
         assert "Content-Security-Policy" in refused.headers
@@ -143,8 +145,7 @@ def test_a_request_that_is_too_large_is_refused(app: App) -> None:
 
 
 def test_an_upload_that_is_too_large_is_refused(app: App) -> None:
-    limit = page.launch_options(page.Settings())["max_file_size"]
-    size = page.utils._parse_file_size(limit)
+    size = utils._parse_file_size(page.MAX_FILE_SIZE)
     assert size
     with httpx.Client(base_url=app.url, timeout=120) as http:
         headers = {"X-Forwarded-For": "198.51.100.10"}
@@ -159,7 +160,7 @@ def test_there_is_no_administrator(app: App) -> None:
     with httpx.Client(base_url=app.url, timeout=60) as http:
         for path in ("/monitoring", "/monitoring/summary", "/gradio_api/runs", "/gradio_api/token"):
             answer = http.get(path)
-            assert answer.status_code in (401, 403, 404) or answer.text in ("null", '{"token":null}'), path
+            assert answer.status_code in (401, 403, 404) or not any((answer.json() or {}).values()), path
         assert http.get("/gradio_api/vibe-code").status_code != 200
         assert http.post("/gradio_api/vibe-edit", json={"prompt": "x"}).status_code != 200
         for entry in http.get("/gradio_api/info").json()["named_endpoints"]:

@@ -78,6 +78,12 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def card(data: bytes) -> tuple[dict[str, Any], list[Any], str]:
+    """(front matter, evaluation results, text) of a model card, as the Hub's own library reads it."""
+    read: Any = ModelCard(data.decode())
+    return dict(read.data.to_dict()), list(read.data.eval_results or []), str(read.text)
+
+
 def write(path: Path, value: object) -> None:
     path.write_text(json.dumps(value))
 
@@ -111,15 +117,12 @@ def test_a_run_is_published_with_a_card_of_what_is_known(hub: Hub, home: Path, r
     assert f"hf:me/{NAME}-gguf/{NAME}_q4_k_m.gguf@main" in out, "the next step"
     assert b"/somewhere" not in repo.files["run.json"], "where this machine keeps things is nobody's business"
 
-    card = ModelCard(repo.files["README.md"].decode())
-    said = card.data.to_dict()
+    said, (metric,), text = card(repo.files["README.md"])
     assert said["license"] == "llama3.2"
     assert said["base_model"] == "meta-llama/Llama-3.2-1B-Instruct"
     assert said["base_model_relation"] == "finetune"
     assert said["datasets"] == ["school/bread"]
-    (metric,) = card.data.eval_results or []
     assert (metric.metric_type, metric.metric_value) == ("letter", 0.625)
-    text = card.text
     assert f"`{NAME}_q4_k_m.gguf` | Q4_K_M" in text
     assert "0.625 (0.5 to 0.75)" in text
     assert "Built with Llama" in text
@@ -236,7 +239,7 @@ def test_the_strictest_licence_holds(home: Path, run: Path, tmp_path: Path) -> N
     status, out, err = script("publish_model", None, home, run, "--dry-run", tmp_path / "card", token="")
     assert status == 0, err
     assert f"{NAME}_q4_k_m.gguf" in out
-    said = ModelCard((tmp_path / "card/README.md").read_text()).data.to_dict()
+    said, _, _ = card((tmp_path / "card/README.md").read_bytes())
     assert said["license"] == "cc-by-nc-4.0"
     assert said["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -267,7 +270,8 @@ def test_a_build_is_published_and_updated(hub: Hub, home: Path, built: Path) -> 
     assert repo.private
     assert len(repo.commits) == 2
     assert f"{hub.url}/datasets/me/bread" in out
-    assert DatasetCard(repo.files["README.md"].decode()).data.license == "cc-by-4.0"
+    about: Any = DatasetCard(repo.files["README.md"].decode())
+    assert about.data.license == "cc-by-4.0"
     for path in built.iterdir():
         if path.stat().st_size:
             assert repo.files[f"bread/{path.name}"] == path.read_bytes()
