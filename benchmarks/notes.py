@@ -96,7 +96,8 @@ def _search(store: Store, course: Course, pages: int) -> None:
         ("LIKE", scan),
     ):
         both = [_timed(run, question) for question in questions[::SKIP] if content_words(question)]
-        for clock, times in zip(("by the clock", "of the processor"), map(sorted, zip(*both, strict=True)), strict=True):
+        clocks = ("by the clock", "of the processor")
+        for clock, times in zip(clocks, map(sorted, zip(*both, strict=True)), strict=True):
             print(
                 f"  {name}, ms {clock}: median {1e3 * median(times):.1f}, "
                 f"95 % under {1e3 * times[int(0.95 * len(times))]:.1f}, longest {1e3 * times[-1]:.1f}"

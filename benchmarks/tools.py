@@ -10,6 +10,7 @@ Times are medians of processor time of the thread (what the work costs on an idl
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import sys
@@ -74,16 +75,14 @@ def scores(course: Course, pairs: int) -> None:
         add("the question copied", row.question, row)
         for other in draw.sample(others, min(pairs, len(others))):
             add("another topic's answer", other.answer, row)
-    print(
-        f"\n{'score of':26} {'answers':>8} {'min':>5} {'p5':>5} {'median':>6} {'p95':>5} {'max':>5} {'> 0.2':>6} {'< 0.9':>6}"
-    )
+    heads = ("answers", "min", "p5", "median", "p95", "max", "> 0.2", "< 0.9")
+    print(f"\n{'score of':26}" + "".join(f"{head:>8}" for head in heads))
     for name, values in found.items():
         values.sort()
         at = [values[min(len(values) - 1, int(share * len(values)))] for share in (0, 0.05, 0.5, 0.95)]
         over, under = sum(value > 0.2 for value in values), sum(value < 0.9 for value in values)
-        print(
-            f"{name:26} {len(values):8} {at[0]:5.2f} {at[1]:5.2f} {at[2]:6.2f} {at[3]:5.2f} {values[-1]:5.2f} {over:6} {under:6}"
-        )
+        shown = "".join(f"{value:8.2f}" for value in (*at, values[-1]))
+        print(f"{name:26}{len(values):8}{shown}{over:8}{under:8}")
 
 
 def gaps(engine: Engine) -> list[float]:
@@ -92,7 +91,7 @@ def gaps(engine: Engine) -> list[float]:
         prompts.study_chat("Tell me a long story about gradients."), Sampling(max_tokens=200, seed=1)
     )
     times = [time.perf_counter() for chunk in engine.stream(request) if chunk.text]
-    return sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    return sorted(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def stream(course: Course) -> None:

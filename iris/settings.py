@@ -12,7 +12,7 @@ from pathlib import Path
 
 from iris.errors import SettingsError
 
-DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_MODEL = "iris-id2223"
 DEFAULT_COURSE = "id2223"
 
 

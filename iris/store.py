@@ -24,6 +24,9 @@ from iris.errors import StoreError
 BUSY_S = 10.0
 """How long a writer waits for another process's before it gives up."""
 
+SCRUB_MS = 200
+"""How long deleting waits for readers before it leaves the log for later; nobody writes meanwhile."""
+
 WAL_BYTES = 16 << 20
 """The write-ahead log is cut back to this length when a burst of writing is over."""
 
@@ -81,7 +84,7 @@ class Store:
         self._free: deque[sqlite3.Connection] = deque()  # connections to read with; append and pop are atomic
         self._line = _Line()
         self._writing: int | None = None  # the thread that is inside `write`
-        self._closed = False
+        self._closed = self._scrub_due = False
         self._syncing = threading.Lock()
         self._commits = self._synced = 0
         self._log: int | None = None
@@ -157,6 +160,8 @@ class Store:
                     # After a full disk SQLite may have undone everything by itself.
                     with suppress(sqlite3.Error):
                         self._writer.execute("ROLLBACK")
+            if self._scrub_due:
+                self._scrubbed(0)
         self._sync(commit)
 
     def student(self, student: str) -> None:
@@ -168,15 +173,23 @@ class Store:
             connection.execute("INSERT OR IGNORE INTO students (id, created_at) VALUES (?, ?)", (student, now()))
 
     def scrub(self) -> bool:
-        """Take what was deleted out of the write-ahead log, too. False if a reader kept it from being emptied."""
+        """Take what was deleted out of the write-ahead log, too.
+
+        False if somebody is still reading what it was before: then it is done with one of the next transactions.
+        """
         with self._line:
-            if self._closed:
-                return False
-            try:
-                busy: int = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            except sqlite3.Error:
-                return False
-            return not busy
+            return self._scrubbed(SCRUB_MS)
+
+    def _scrubbed(self, wait_ms: int) -> bool:
+        if self._closed:
+            return False
+        try:
+            self._writer.execute(f"PRAGMA busy_timeout = {wait_ms}")
+            self._scrub_due = bool(self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            self._writer.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_S)}")
+        except sqlite3.Error:
+            self._scrub_due = True
+        return not self._scrub_due
 
     def close(self) -> None:
         """Close the file, once whoever writes has finished. Reading goes on until its ``with`` ends."""

@@ -46,7 +46,7 @@ def served(home: Path, **settings: Any) -> Iterator[App]:
 
     # Loaded lazily with the first file served, deep in a stack where pytest's rewriting of it fails (python 3.11).
     _ = anyio.open_file
-    config = Settings(**{"threads": THREADS, "context": 2048, "cache": 16384, **settings})
+    config = Settings(**{"model": "smollm2-135m", "threads": THREADS, "context": 2048, "cache": 16384, **settings})
     pool = EnginePool(config, warm=[Message("system", prompts.STUDY_CHAT_SYSTEM)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IRIS_HOME", str(home))

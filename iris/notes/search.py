@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from iris.notes.library import Scope, as_passage, shelf
 from iris.notes.words import content_words, fold, stem
 from iris.store import Store
 
-CANDIDATES = 30
+CANDIDATES = 20
 """Passages that the index proposes, by its own bm25, to be ranked here."""
 
 MOST_WORDS = 24
@@ -34,8 +34,8 @@ COVERED = 5.0
 """The least ``Found.strength`` with which notes are taken to answer a question. ``python -m benchmarks.notes`` measures
 what it lets through: questions of the course, and questions about anything else."""
 
-Place = tuple[Owner, tuple[str, ...]]
-"""Whose passages, and on which shelves of the index."""
+Place = tuple[Owner, tuple[str, ...], int]
+"""Whose passages, on which shelves of the index, and how many they are."""
 
 _WORD = re.compile(r"[^\W_]+")
 _INDEX_WEIGHTS = "0.0, 3.0, 2.0, 1.0"  # shelf, title, heading, body
@@ -77,34 +77,39 @@ def search(store: Store, query: str, scope: Scope, *, limit: int = 10) -> Found:
         rarity = _rarity(connection, words, places)
         kept = set(sorted(words, key=lambda word: -rarity[word])[:MOST_WORDS])
         words = tuple(word for word in words if word in kept)
-        candidates = [found for owner, on in places for found in _candidates(connection, owner, on, words)]
+        candidates = [found for owner, on, _ in places for found in _candidates(connection, owner, on, words)]
     if not candidates:
         return Found((), 0.0, len(words))
-    lengths = [_bag(passage.title, passage.heading, passage.text)[1] for passage, _ in candidates]
+    asked = {stem(fold(word)): rarity[word] for word in words}
+    lengths = [_bag(passage.title, passage.heading, passage.text)[1] for passage in candidates]
     average = sum(lengths) / len(lengths)
     hits = [
-        Hit(passage, _score(passage, inside, rarity, length / average))
-        for (passage, inside), length in zip(candidates, lengths, strict=True)
+        Hit(passage, _score(passage, asked, length / average))
+        for passage, length in zip(candidates, lengths, strict=True)
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.passage.owner, hit.passage.id))
-    best, most = hits[0].score, sum(rarity[word] for word in words)
-    asked = {stem(fold(word)) for word in words}
+    best, most = hits[0].score, sum(asked.values())
     hits = [replace(hit, marks=_marks(hit.passage.text, asked)) for hit in hits[:limit]]
     return Found(tuple(hits), best * math.sqrt(best / most), len(words))
 
 
-def _marks(text: str, asked: set[str]) -> tuple[tuple[int, int], ...]:
+def _marks(text: str, asked: Collection[str]) -> tuple[tuple[int, int], ...]:
     return tuple(match.span() for match in _WORD.finditer(text) if stem(fold(match[0])) in asked)
 
 
-def _score(passage: Passage, inside: set[str], rarity: dict[str, float], length: float) -> float:
+def _score(passage: Passage, asked: Mapping[str, float], length: float) -> float:
     counts, _ = _bag(passage.title, passage.heading, passage.text)
     score = 0.0
-    for word in inside:
-        # The index knows more endings than `stem`: what it says is inside, is there once at least.
-        count = max(counts.get(stem(fold(word)), 0.0), 1.0)
-        score += rarity[word] * count * (K1 + 1) / (count + K1 * (1 - B + B * length))
+    for key, rarity in asked.items():
+        count = counts.get(key) or _kindred(key, counts)
+        score += rarity * count * (K1 + 1) / (count + K1 * (1 - B + B * length))
     return score
+
+
+def _kindred(key: str, counts: Mapping[str, float]) -> float:
+    """1 where a word is only there with an ending that ``stem`` leaves on, such as quantize and quantization."""
+    root = key[: max(5, len(key) - 3)]
+    return float(len(key) >= 5 and any(other.startswith(root) for other in counts))
 
 
 @lru_cache(maxsize=8_192)
@@ -123,23 +128,29 @@ def _bag(title: str, heading: str, text: str) -> tuple[dict[str, float], int]:
 def _places(connection: sqlite3.Connection, scope: Scope) -> list[Place]:
     places: list[Place] = []
     if scope.shared:
-        places.append(("course", (shelf(scope.course),)))
+        size = connection.execute(
+            "SELECT count(*) FROM course_passages WHERE note IN (SELECT id FROM course_notes WHERE course = ?)",
+            (scope.course,),
+        ).fetchone()[0]
+        places.append(("course", (shelf(scope.course),), size))
     if scope.student is not None:
-        which = "" if scope.everything else "AND chosen"
+        which = "" if scope.everything else "AND n.chosen"
         notes = connection.execute(
-            f"SELECT id FROM student_notes WHERE student = ? AND course = ? {which}", (scope.student, scope.course)
-        )
-        own = tuple(f"n{note}" for (note,) in notes)
-        places += [("student", own)] if own else []
+            "SELECT n.id, count(*) FROM student_notes n JOIN student_passages p ON p.note = n.id"
+            f" WHERE n.student = ? AND n.course = ? {which} GROUP BY n.id",
+            (scope.student, scope.course),
+        ).fetchall()
+        if notes:
+            places.append(("student", tuple(f"n{note}" for note, _ in notes), sum(size for _, size in notes)))
     return places
 
 
 def _rarity(connection: sqlite3.Connection, words: tuple[str, ...], places: list[Place]) -> dict[str, float]:
     """The inverse document frequency of each word, as in bm25; a word that is nowhere weighs most."""
-    total = max(SMALLEST, sum(_count(connection, owner, f"shelf : {_any(on)}") for owner, on in places))
+    total = max(SMALLEST, sum(size for _, _, size in places))
     found = {}
     for word in words:
-        here = sum(_count(connection, owner, _on(on, [word])) for owner, on in places)
+        here = sum(_count(connection, owner, _on(on, [word])) for owner, on, _ in places)
         found[word] = math.log(1 + (total - here + 0.5) / (here + 0.5))
     return found
 
@@ -152,22 +163,15 @@ def _count(connection: sqlite3.Connection, owner: Owner, match: str) -> int:
 
 def _candidates(
     connection: sqlite3.Connection, owner: Owner, on: tuple[str, ...], words: tuple[str, ...]
-) -> list[tuple[Passage, set[str]]]:
-    """Passages with some of the words, and which of them each holds."""
+) -> list[Passage]:
+    """Passages with some of the words, those that fit best by the index's own account."""
     table = f"{owner}_index"
     rows = connection.execute(
         f"SELECT p.* FROM {table} JOIN {owner}_passages p ON p.id = {table}.rowid"
         f" WHERE {table} MATCH ? ORDER BY bm25({table}, {_INDEX_WEIGHTS}) LIMIT ?",
         (_on(on, words), CANDIDATES),
-    ).fetchall()
-    inside: dict[int, set[str]] = {row["id"]: set() for row in rows}
-    several = ", ".join("?" * len(inside))
-    for word in words:
-        for (row,) in connection.execute(
-            f"SELECT rowid FROM {table} WHERE {table} MATCH ? AND rowid IN ({several})", (_on(on, [word]), *inside)
-        ):
-            inside[row].add(word)
-    return [(as_passage(owner, row), inside[row["id"]]) for row in rows]
+    )
+    return [as_passage(owner, row) for row in rows]
 
 
 def _on(on: Sequence[str], words: Sequence[str]) -> str:

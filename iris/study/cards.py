@@ -300,8 +300,8 @@ def _get(connection: sqlite3.Connection, student: str, card: str) -> Card:
 
 
 def _card(row: sqlite3.Row) -> Card:
-    values = tuple(row)
-    return Card(*values[:8], memory=Memory(*values[8:]))
+    name, course, topic, front, back, source, created, changed, *memory = tuple(row)
+    return Card(name, course, topic, front, back, source, created, changed, Memory(*memory))
 
 
 def _values(card: Card) -> tuple[object, ...]:

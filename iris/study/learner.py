@@ -24,10 +24,10 @@ from iris.study.memory import Memory, Review
 FORMAT = "iris-learner"
 VERSION = 1
 MAX_BYTES = 64 << 20
+SHOWN = {"votes"}
+"""Tables that are in the file, to be looked at, and not read: a vote counts for the class, and would count twice."""
 
 Row = dict[str, Any]
-Change = Callable[[sqlite3.Connection, str, Row], None]
-"""Changes a row before it is written for a student; see ``load``."""
 
 
 @dataclass(slots=True)
@@ -56,13 +56,11 @@ def load(
     student: str,
     text: str | bytes,
     *,
-    changes: Mapping[str, Change] | None = None,
     checks: Iterable[Callable[[Store, str], object]] = (),
 ) -> Imported:
     """Merge a learner file into what the student has. All of it, or on any error nothing.
 
     Args:
-        changes: by table, what must be changed in a row for this student.
         checks: called at the end, before anything is final: whatever they raise undoes the import.
 
     Raises:
@@ -78,11 +76,11 @@ def load(
                 "Update Iris, then import it again. Nothing was imported."
             )
         for name, table in known.items():
+            if name in SHOWN:
+                continue
             for number, row in enumerate(given.get(name, [])):
                 try:
                     table.check(row)
-                    if changes and name in changes:
-                        changes[name](connection, student, row)
                     if name == "cards":
                         _card(connection, student, row, done)
                     elif name != "reviews":
@@ -157,7 +155,11 @@ def _card(connection: sqlite3.Connection, student: str, row: Row, done: Imported
             (fresh.topic, fresh.front, fresh.back, row["changed"], student, row["id"]),
         )
     if created < mine["created"]:
-        connection.execute("UPDATE cards SET created = ? WHERE student = ? AND id = ?", (created, student, row["id"]))
+        connection.execute(
+            "UPDATE cards SET created = ?, due = CASE WHEN reviewed IS NULL THEN ? ELSE due END "
+            "WHERE student = ? AND id = ?",
+            (created, created, student, row["id"]),
+        )
     done.count("cards", "changed" if newer else "same")
 
 

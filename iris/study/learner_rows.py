@@ -13,24 +13,16 @@ Row = dict[str, Any]
 
 KEYS: dict[str, tuple[str, ...]] = {
     "answers": ("course", "at", "item", "source"),
-    "cards": ("id",),
-    "chats": ("id",),
-    "drills": ("id",),
-    "plans": ("course",),
     "quizzes": ("course", "at"),
-    "reviews": ("card", "at"),
     "student_notes": ("course", "hash"),
 }
-"""What makes two rows the same; elsewhere, rows are the same when all of their values are."""
+"""What makes two rows the same; elsewhere the primary key does, and where the store gives it, all of their values."""
 
-NEWER = ("changed", "updated_at")
+NEWER = ("changed", "updated_at", "voted_at")
 """Columns that say which of two versions of a row is the newer."""
 
 HANGING = {"plan_sessions": "plans"}
 """Tables that hang on another though they name the student themselves."""
-
-DERIVED = {"student_passages": ("shelf",)}
-"""Columns that are made of who the student is: not in the file, and made anew by whoever reads it."""
 
 LATEST_MS = 221_845_132_800_000
 """The year 9000: no time of a row is later."""
@@ -46,6 +38,7 @@ _TIMES = {
     "handed_in",
     "created_at",
     "updated_at",
+    "voted_at",
 }
 _TYPES = {"TEXT": (str,), "INTEGER": (int,), "REAL": (int, float)}
 
@@ -72,12 +65,17 @@ class Table:
     @property
     def written(self) -> tuple[str, ...]:
         """The columns that are in the file."""
-        left = ("student", self.own_id, *DERIVED.get(self.name, ()))
-        return tuple(column.name for column in self.columns if column.name not in left)
+        return tuple(column.name for column in self.columns if column.name not in ("student", self.own_id))
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        """The columns in which two rows that are the same agree."""
+        keys = tuple(column.name for column in self.columns if column.key and column.name != "student")
+        return KEYS.get(self.name) or (self.written if self.own_id else keys)
 
     def rows(self, connection: sqlite3.Connection, student: str) -> Iterator[Row]:
         """All rows of a student in a fixed order, with what hangs on them."""
-        order = ", ".join(f'"{name}"' for name in (*KEYS.get(self.name, ()), *self.written))
+        order = ", ".join(f'"{name}"' for name in (*self.same, *self.written))
         found = connection.execute(f'SELECT * FROM "{self.name}" WHERE student = ? ORDER BY {order}', (student,))
         for row in found.fetchall():
             yield {name: row[name] for name in self.written} | self._hanging_rows(connection, row)
@@ -98,7 +96,7 @@ class Table:
 
     def merge(self, connection: sqlite3.Connection, student: str, row: Row) -> str:
         """Write a checked row: ``new``, ``changed`` where the student's was older, or ``same``."""
-        key = KEYS.get(self.name, self.written)
+        key = self.same
         row = self._unshared(connection, student, row)
         where = " AND ".join(f'"{name}" IS ?' for name in key)
         mine = connection.execute(
@@ -106,7 +104,7 @@ class Table:
         ).fetchone()
         if mine is not None:
             newer = next((name for name in NEWER if name in self.written), "")
-            if not newer or row[newer] <= mine[newer]:
+            if not newer or (row[newer] or 0) <= (mine[newer] or 0):
                 return "same"
             self._delete(connection, student, mine)
         self._insert(connection, student, row)

@@ -63,7 +63,7 @@ def choose(needs: Mapping[str, Need], room: int) -> dict[str, int | None]:
     return chosen
 
 
-class _Quiet(highspy.Highs):
+class _Quiet(highspy.Highs):  # type: ignore[misc]
     """The solver without its greeting, which it would print before it can be told not to."""
 
     def enableCallbacks(self) -> None:  # which the constructor calls

@@ -7,7 +7,7 @@ stands in the notes; a budget in tokens keeps it to a page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -91,11 +91,17 @@ def estimate(text: str) -> int:
 
 
 def compose(
-    course: Course | None, topics: Sequence[str], *, count: Counter = estimate, evidence: Evidence | None = None
+    course: Course | None,
+    topics: Sequence[str],
+    *,
+    count: Counter = estimate,
+    evidence: Evidence | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> Sheet:
     """The page from the notes alone.
 
-    ``evidence`` gives the passages of topics (default: the course's own notes).
+    ``evidence`` gives the passages of topics (default: the course's own notes). ``own`` has titles of a student's notes
+    by names that may stand among the topics.
 
     Raises:
         RequestError: no topic is chosen, or none has notes.
@@ -105,18 +111,18 @@ def compose(
         raise RequestError("There is no course to make a cheat sheet of. Put one into the courses folder.")
     if not topics:
         raise RequestError("No topics are chosen. Choose one or more topics, then make the cheat sheet.")
-    chosen = [course.topic(topic) for topic in dict.fromkeys(topics)]
+    named = {topic: (own or {}).get(topic) or course.topic(topic).title for topic in topics}
     find = evidence or passages.of_course(course)
-    found = {topic: list(find([topic.id])) for topic in chosen}
-    without = tuple(topic.title for topic in chosen if not found[topic])
-    if len(without) == len(chosen):
+    found = {topic: list(find([topic])) for topic in named}
+    without = tuple(title for topic, title in named.items() if not found[topic])
+    if len(without) == len(named):
         raise RequestError("There are no notes on these topics to make a cheat sheet of. Choose other topics.")
     lexicon = words.lexicon(course)
-    lines = {topic.id: _lines(topic.title, found[topic], lexicon) for topic in chosen if found[topic]}
-    title = course.title if len(chosen) > 3 else " · ".join(topic.title for topic in chosen)
+    lines = {topic: _lines(title, found[topic], lexicon) for topic, title in named.items() if found[topic]}
+    title = course.title if len(named) > 3 else " · ".join(named.values())
     sheet = _fill(Sheet(title, (), without_notes=without), list(lines.values()), count)
     shown = {line.topic for line in sheet.lines}
-    left_out = tuple(topic.title for topic in chosen if topic.id in lines and topic.id not in shown)
+    left_out = tuple(title for topic, title in named.items() if topic in lines and topic not in shown)
     return replace(sheet, left_out=left_out, done=True)
 
 
@@ -132,7 +138,7 @@ def add_own(
     sheet = replace(sheet, done=False)
     find = evidence or passages.of_course(course)
     lexicon = words.lexicon(course)
-    for topic in list(dict.fromkeys(line.topic for line in sheet.lines))[:OWN_LINES]:
+    for topic, title in list({line.topic: line.title for line in sheet.lines}.items())[:OWN_LINES]:
         passage = next(iter(find([topic])), None)
         if passage is None:
             continue
@@ -145,7 +151,7 @@ def add_own(
                 text += chunk.text
                 if chunk.place and not text:
                     yield replace(sheet, place=chunk.place)
-        line = Line("own", topic, course.topic(topic).title, _one_line(text), passage.source)
+        line = Line("own", topic, title, _one_line(text), passage.source)
         longer = replace(sheet, lines=(*sheet.lines, line), place=None)
         if _worth_it(line, passage, lexicon) and engine.count_tokens(markdown(longer)) <= BUDGET:
             sheet = replace(longer, tokens=engine.count_tokens(markdown(longer)))

@@ -1,19 +1,25 @@
 """What tools take evidence from: passages of notes, their sentences, and whether a quotation stands in them.
 
-``of_course`` gives the course's own notes. A tool takes any function of that kind, ``Evidence``, so that what students
-add can be joined in.
+``of_course`` gives the course's own notes, ``of_student`` also those that a student has added. A tool takes any
+function of that kind, ``Evidence``.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from iris.courses import Course
+from iris.notes import library
+from iris.store import Store
 
+OWN = "note:"
+"""Begins the name of a student's own note where topics are asked for; what follows is its id."""
+MOST = 400
+"""Passages of one note of a student's that are looked at: some two hundred pages."""
 MIN_QUOTE = 12
 """A shorter quotation, in characters without spaces, proves nothing: it is found anywhere."""
 
@@ -47,6 +53,31 @@ def of_course(course: Course) -> Evidence:
             if (note := course.note(topic)) is not None
             for section in note.sections
         )
+
+    return passages
+
+
+def own_notes(store: Store, student: str, course: Course | None) -> dict[str, str]:
+    """Titles of the notes that a student has added to a course, by their names among topics."""
+    return {f"{OWN}{note.id}": note.title for note in library.own(store, student, course.id)} if course else {}
+
+
+def of_student(course: Course, store: Store, student: str, own: Mapping[str, str]) -> Evidence:
+    """The passages of the course's notes, and of the student's own by the names in ``own``."""
+    shared = of_course(course)
+
+    def passages(topics: Sequence[str]) -> tuple[Passage, ...]:
+        found = [*shared([topic for topic in topics if topic not in own])]
+        named = [topic for topic in topics if topic in own]
+        first = library.first_passages(store, student, course.id) if named else {}
+        for topic in named:
+            if (begin := first.get(int(topic.removeprefix(OWN)))) is not None:
+                rows = library.around(store, begin)[:MOST]
+                found += [
+                    Passage(topic, row.title, row.heading or (f"p. {row.page}" if row.page else ""), row.text)
+                    for row in rows
+                ]
+        return tuple(found)
 
     return passages
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from iris.courses import DIFFICULTIES, Course, Difficulty
@@ -78,9 +78,14 @@ class Quiz:
 
 
 def checked(
-    course: Course | None, topics: Sequence[str], count: object, kinds: Sequence[str], difficulty: str | None
+    course: Course | None,
+    topics: Sequence[str],
+    count: object,
+    kinds: Sequence[str],
+    difficulty: str | None,
+    own: Container[str] = (),
 ) -> Wanted:
-    """The wish, checked.
+    """The wish, checked; ``own`` are the names of a student's notes, which may stand among the topics.
 
     Raises:
         RequestError: no topic or kind was chosen, or something is not known; the message says what to do.
@@ -90,7 +95,7 @@ def checked(
         raise RequestError("There is no course to make a quiz of. Put one into the courses folder and restart Iris.")
     if not topics:
         raise RequestError("No topics are chosen. Choose one or more topics, then make the quiz.")
-    chosen = tuple(dict.fromkeys(course.topic(topic).id for topic in topics))
+    chosen = tuple(dict.fromkeys(topic if topic in own else course.topic(topic).id for topic in topics))
     if not kinds:
         raise RequestError(f"No kind of question is chosen. Choose at least one of {', '.join(KINDS)}.")
     if unknown := [kind for kind in kinds if kind not in KINDS]:

@@ -10,7 +10,7 @@ from iris.store import Store, now
 from iris.study import answers, cards, quizzes
 from iris.study.answers import Answered
 from iris.study.quizzes import Given
-from iris.tools import item_cards, quiz_items, words
+from iris.tools import item_cards, passages, quiz_items, words
 from iris.tools.quiz import Past
 from iris.tools.quiz_items import Item, Mark
 
@@ -101,12 +101,14 @@ def keep_quiz(store: Store, student: str, course: Course, items: Sequence[Item])
 def keep_answer(store: Store, student: str, course: Course, taken: Taken) -> None:
     """Write a marked answer down; an item that was not answered right becomes a card.
 
+    One about a note of the student's own is about no topic of the course, and is not kept.
+
     Raises:
         StoreError: it could not be written.
     """
-    if taken.mark is None:
-        return
     item = taken.item
+    if taken.mark is None or item.topic.startswith(passages.OWN):
+        return
     with store.write() as connection:
         answers.record(store, student, Answered(course.id, item.topic, item.id, item.kind, taken.mark.right, "quiz"))
         if taken.mark.verdict != "right":

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Any
-
-from iris.notes import library
 from iris.store import Store, now
 from iris.study import drills, learner, plans
 from iris.study.learner import Imported
@@ -23,13 +19,7 @@ def load(store: Store, student: str, text: str | bytes) -> Imported:
     Raises:
         LearnerFileError: nothing was imported; the message says why.
     """
-    return learner.load(store, student, text, changes={"student_notes": _shelved}, checks=(_plans, _drills))
-
-
-def _shelved(connection: sqlite3.Connection, student: str, row: dict[str, Any]) -> None:
-    """Notes are found by the student whose they are now."""
-    for passage in row.get("student_passages", []):
-        passage["shelf"] = library.shelf(row["course"], student)
+    return learner.load(store, student, text, checks=(_plans, _drills))
 
 
 def _plans(store: Store, student: str) -> None:

@@ -14,7 +14,7 @@ from gradio.context import Context
 
 from iris.errors import IrisError, RequestError
 from iris.tools import cheat_sheet as tool
-from iris.tools import sheet_pdf
+from iris.tools import passages, sheet_pdf
 from iris.tools.cheat_sheet import Sheet
 from iris.ui import richtext, running, topics
 from iris.ui.page import Page
@@ -49,9 +49,9 @@ def build(page: Page) -> None:
         "trigger_mode": "once",
     }
     if isinstance(place, gr.Tab):
-        place.select(tab.choices, [page.course], [chosen], **quick)
-    page.course.change(tab.changed, [page.course], [chosen], **quick)
-    wanted = [chosen, own, page.course, page.model]
+        place.select(tab.choices, [page.course, page.student], [chosen], **quick)
+    page.course.change(tab.changed, [page.course, page.student], [chosen], **quick)
+    wanted = [chosen, own, page.course, page.model, page.student]
     made = [growing, shown, files, status, make, stop]
     event = make.click(tab.make, wanted, made, **slow)
     filled = example.click(tab.example, [page.course], [chosen, own], **quick)
@@ -72,38 +72,48 @@ class _Tab:
 
     page: Page
 
-    def choices(self, course: str | None, request: gr.Request) -> gr.Dropdown:
-        """The topics with their chapters in the student's language; what is chosen stays."""
-        return gr.Dropdown(topics.choices(self.page.courses.get(course or ""), request))
+    def choices(self, course: str | None, who: Any, request: gr.Request) -> gr.Dropdown:
+        """Own notes and topics with their chapters in the student's language; what is chosen stays."""
+        return gr.Dropdown(self._topics(course, who, request))
 
-    def changed(self, course: str | None, request: gr.Request) -> gr.Dropdown:
+    def changed(self, course: str | None, who: Any, request: gr.Request) -> gr.Dropdown:
         """Another course: its topics."""
-        return gr.Dropdown(topics.choices(self.page.courses.get(course or ""), request), value=[])
+        return gr.Dropdown(self._topics(course, who, request), value=[])
+
+    def _topics(self, course: str | None, who: Any, request: gr.Request) -> list[tuple[str, str]]:
+        known = self.page.courses.get(course or "")
+        return topics.choices(known, request, passages.own_notes(self.page.store, self.page.who(who, request), known))
 
     def example(self, course: str | None) -> Update:
         """The first topics that have notes."""
         known = self.page.courses.get(course or "")
         return [topic.id for topic in (known.study_order if known else ()) if known and known.note(topic.id)][:2], False
 
-    def make(self, chosen: Any, own: bool, course: str | None, model: str, request: gr.Request) -> Iterator[Update]:
+    def make(
+        self, chosen: Any, own: bool, course: str | None, model: str, who: Any, request: gr.Request
+    ) -> Iterator[Update]:
         """Make the page; yields (growing, preview, files, status, make, stop)."""
         skip = gr.skip()
         try:
             known = self.page.courses.get(course or "")
             wanted = topics.chosen(known, chosen)
-            tool.compose(known, wanted)  # what is wrong with the wish is said before a model is opened
+            student = self.page.who(who, request)
+            added = passages.own_notes(self.page.store, student, known)
+            evidence = passages.of_student(known, self.page.store, student, added) if known else None
+            # What is wrong with the wish is said before a model is opened.
+            tool.compose(known, wanted, evidence=evidence, own=added)
             yield skip, skip, skip, line(say("cheat_sheet.working", request)), *_buttons(True)
 
             def told(text: str) -> Update:
                 return skip, skip, skip, line(text), skip, skip
 
             engine = yield from running.opened(self.page.models.open(model), told)
-            sheet = tool.compose(known, wanted, count=engine.count_tokens)
+            sheet = tool.compose(known, wanted, count=engine.count_tokens, evidence=evidence, own=added)
             if own and known is not None:
                 note = line(say("cheat_sheet.writing", request))
                 yield sheet, _html(sheet, request), "", note, skip, skip
                 pace = running.Pace()
-                for sheet in tool.add_own(engine, known, sheet):  # noqa: B020 - it grows
+                for sheet in tool.add_own(engine, known, sheet, evidence=evidence):  # noqa: B020 - it grows
                     if sheet.place and pace.due():
                         yield told(say("quiz.line", request, place=sheet.place))
                     elif not sheet.place:

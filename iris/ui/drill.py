@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,8 @@ def build(page: Page) -> None:
                 _kinds(None), value=list(KINDS), label=t("drill.kinds"), elem_id="iris-drill-kinds"
             )
             with gr.Row():
-                count = gr.Number(COUNT, minimum=1, maximum=30, precision=0, label=t("drill.count"))
-                minutes = gr.Number(MINUTES, minimum=1, maximum=tool.MAX_MINUTES, label=t("drill.minutes"))
+                count = gr.Number(COUNT, precision=0, label=t("drill.count"))
+                minutes = gr.Number(MINUTES, label=t("drill.minutes"))
             begin = gr.Button(t("drill.begin"), variant="primary", elem_id="iris-drill-begin")
         with gr.Column(visible=False, elem_id="iris-drill-taking") as taking:
             with gr.Row(elem_id="iris-drill-head"):
@@ -66,6 +66,11 @@ def build(page: Page) -> None:
                 back = gr.Button(t("drill.back"), size="sm", elem_id="iris-drill-back")
                 on = gr.Button(t("drill.on"), size="sm", elem_id="iris-drill-on")
             saved = gr.HTML("", elem_id="iris-drill-saved", elem_classes="iris-line")
+            with gr.Column(visible=False, elem_id="iris-drill-sure") as asking:
+                warning = gr.HTML("", elem_classes="iris-line")
+                with gr.Row():
+                    sure = gr.Button(t("drill.sure"), size="sm")
+                    stay = gr.Button(t("drill.stay"), size="sm")
         status = gr.HTML("", elem_id="iris-drill-status", elem_classes="iris-line")
         with gr.Column(visible=False, elem_id="iris-drill-report") as reported:
             by_topic = gr.HTML("")
@@ -90,8 +95,10 @@ def build(page: Page) -> None:
         typed(None, [kept, number, answer], kept, js=_KEEP, **quick).then(
             tab.save, [kept, current, *where], [saved, number], trigger_mode="always_last", **quick
         )
-    for ends in (hand_in.click, time_up.click):
-        ends(tab.hand_in, [kept, current, *where], all_of_it, trigger_mode="once", **quick)
+    for ends, unasked in ((hand_in, False), (sure, True), (time_up, True)):
+        done = [*all_of_it, asking, warning]
+        ends.click(tab.hand_in(unasked), [kept, current, *where], done, trigger_mode="once", **quick)
+    stay.click(lambda: gr.Column(visible=False), None, asking, **quick)
     wake.click(tab.wake, [kept, *where], all_of_it, **quick)
     gr.api(
         tab.api,
@@ -112,7 +119,7 @@ class _Tab:
         """What there is: the drill under way, else the last report, and the form for a new one."""
         known = self.page.courses.get(course or "")
         form = (
-            gr.Dropdown(topics.choices(known, request)),
+            gr.Dropdown(topics.choices(known, request), multiselect=True),
             gr.CheckboxGroup(_kinds(request)),
         )
         try:
@@ -154,7 +161,7 @@ class _Tab:
         try:
             known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
             chosen = topics.chosen(known, wanted) or [topic.id for topic in known.topics]
-            made = tool.begin(self.page.store, who, known, chosen, count or 0, minutes or 0, kinds, at)
+            made = tool.begin(self.page.store, who, known, chosen, int(count or 0), minutes or 0, kinds, at)
             return self._taking(made, self.clock.now(), request)
         except IrisError as error:
             return *_skipped(9), _problem(str(error)), *_skipped(2)
@@ -180,7 +187,7 @@ class _Tab:
             return f"{error}", gr.skip(), gr.skip()
         return self._question(drill, int(place or 0), request)
 
-    def step(self, by: int) -> Any:
+    def step(self, by: int) -> Callable[..., Update]:
         """The handler that goes to the question before or after."""
 
         def handler(place: str | None, current: str, course: str | None, student: Any, request: gr.Request) -> Update:
@@ -193,16 +200,26 @@ class _Tab:
 
         return handler
 
-    def hand_in(self, kept: Any, current: str, course: str | None, student: Any, request: gr.Request) -> Update:
-        """Hand the drill in and show its report."""
-        try:
-            known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
-            tool.save(self.page.store, who, current, _answers(kept, current), at)
-            tool.hand_in(self.page.store, who, known, current, at)
-            drill = drills.find(self.page.store, who, current)
-            return self._report(known, drill, request, say("drill.time_over", request) if at >= drill.ends else "")
-        except IrisError as error:
-            return *_skipped(9), _problem(str(error)), *_skipped(2)
+    def hand_in(self, unasked: bool) -> Callable[..., Update]:
+        """The handler that hands the drill in and shows its report; ``unasked`` also with questions not answered."""
+
+        def handler(kept: Any, current: str, course: str | None, student: Any, request: gr.Request) -> Update:
+            away = gr.Column(visible=False)
+            try:
+                known, who, at = self._course(course, request), self.page.who(student, request), self.clock.now()
+                drill = tool.save(self.page.store, who, current, _answers(kept, current), at)
+                free = len(drill.items) - _answered(drill)
+                if free and not unasked and at < drill.ends and drill.handed_in is None:
+                    line = running.status(say("drill.free", request, number=free))
+                    return *_skipped(12), gr.Column(visible=True), line
+                tool.hand_in(self.page.store, who, known, current, at)
+                drill = drills.find(self.page.store, who, current)
+                line = say("drill.time_over", request) if at >= drill.ends else ""
+                return *self._report(known, drill, request, line), away, ""
+            except IrisError as error:
+                return *_skipped(9), _problem(str(error)), *_skipped(2), away, ""
+
+        return handler
 
     def api(
         self,

@@ -15,7 +15,7 @@ from gradio.context import Context
 from iris.courses import Course
 from iris.errors import IrisError
 from iris.store import now
-from iris.study import days, plans
+from iris.study import days, plan_check, plans
 from iris.study.plans import Asked, Kept
 from iris.tools import planner as tool
 from iris.ui import clock, downloads, running, topics
@@ -44,7 +44,8 @@ def build(page: Page) -> None:
                 elem_id="iris-plan-exam",
                 elem_classes="iris-date",
             )
-            hours = gr.Number(2, minimum=0, maximum=24, step=0.25, label=t("planner.hours"), elem_id="iris-plan-hours")
+            # No limits here: Gradio would answer beyond them in its own words, and not in the status line.
+            hours = gr.Number(2, step=0.25, label=t("planner.hours"), elem_id="iris-plan-hours")
             begin = gr.Textbox("17:00", label=t("planner.begin"), max_lines=1)
         with gr.Row():
             weekdays = gr.Dropdown(
@@ -111,11 +112,11 @@ class _Tab:
         ``filled`` is the course that the form is filled for: what a student has typed since then stays.
         """
         names = say("planner.weekdays", request).split()
-        weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)])
+        weekdays = gr.Dropdown([(name, place) for place, name in enumerate(names)], multiselect=True)
         known = self.page.courses.get(course or "")
         choices = topics.choices(known, request)
-        fresh = {} if filled == course else {"value": []}
-        lists = [gr.Dropdown(choices, **fresh) for _ in range(3)]
+        fresh: dict[str, Any] = {} if filled == course else {"value": []}
+        lists = [gr.Dropdown(choices, multiselect=True, **fresh) for _ in range(3)]
         form: list[Any] = [gr.skip(), gr.skip(), gr.skip(), weekdays, gr.skip(), *lists, course or ""]
         if known is None:
             return *form, *_nothing(_problem(say("planner.no_course", request)))
@@ -257,9 +258,7 @@ class _Tab:
             if known is None:
                 raise IrisError(f"There is no course {course!r}. Known are: {', '.join(self.page.courses) or 'none'}.")
             asked = tool.from_words(exam_date, hours_per_day, topics, days_off or [], known)
-            today = (
-                tool.plan_check.day(start_date, "The first day") if start_date else days.day_of(now(), days.zone("UTC"))
-            )
+            today = plan_check.day(start_date, "The first day") if start_date else days.day_of(now(), days.zone("UTC"))
             return tool.as_json(known, tool.preview(known, asked, today))
         except IrisError as error:
             raise running.refused(error) from error
@@ -310,11 +309,11 @@ def _form(course: Course, asked: Asked, choices: list[tuple[str, str]], weekdays
         asked.exam.isoformat(),
         asked.hours,
         asked.begin.isoformat(timespec="minutes"),
-        gr.Dropdown(weekdays.choices, value=list(asked.weekdays_off)),
+        gr.Dropdown(weekdays.choices, value=list(asked.weekdays_off), multiselect=True),
         ", ".join(day.isoformat() for day in asked.days_off),
-        gr.Dropdown(choices, value=[] if len(chosen) == len(course.topics) else chosen),
-        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] <= UNSURE]),
-        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] >= SURE]),
+        gr.Dropdown(choices, value=[] if len(chosen) == len(course.topics) else chosen, multiselect=True),
+        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] <= UNSURE], multiselect=True),
+        gr.Dropdown(choices, value=[name for name in chosen if asked.topics[name] >= SURE], multiselect=True),
     ]
 
 

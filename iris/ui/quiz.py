@@ -12,8 +12,9 @@ from gradio.context import Context
 
 from iris.courses import DIFFICULTIES, Course
 from iris.errors import IrisError, RequestError, StoreError
+from iris.tools import passages, quiz_items, quiz_taking
 from iris.tools import quiz as tool
-from iris.tools import quiz_items, quiz_taking
+from iris.tools.passages import Evidence
 from iris.tools.quiz import Past, Quiz
 from iris.tools.quiz_items import KINDS
 from iris.tools.quiz_taking import Taking
@@ -63,8 +64,8 @@ def build(page: Page) -> None:
     form = [chosen, count, difficulty, kinds]
     made = [growing, taking, shown, status, make, stop]
     if isinstance(place, gr.Tab):
-        place.select(tab.choices, [page.course], [chosen, difficulty, kinds], **quick)
-    page.course.change(tab.changed, [page.course], [chosen, taking, shown, status], **quick)
+        place.select(tab.choices, [page.course, page.student], [chosen, difficulty, kinds], **quick)
+    page.course.change(tab.changed, [page.course, page.student], [chosen, taking, shown, status], **quick)
     wanted = [*form, page.course, page.model, page.student]
     event = make.click(tab.make, wanted, made, **slow)
     filled = example.click(tab.example, [page.course], form, **quick)
@@ -88,14 +89,14 @@ class _Tab:
 
     page: Page
 
-    def choices(self, course: str | None, request: gr.Request) -> Update:
-        """The lists in the student's language; what is chosen stays."""
-        known = topics.choices(self._course(course), request)
+    def choices(self, course: str | None, who: Any, request: gr.Request) -> Update:
+        """The lists in the student's language, with notes added meanwhile; what is chosen stays."""
+        known = self._topics(course, who, request)
         return gr.Dropdown(known), gr.Dropdown(_levels(request)), gr.CheckboxGroup(_kinds(request))
 
-    def changed(self, course: str | None, request: gr.Request) -> Update:
+    def changed(self, course: str | None, who: Any, request: gr.Request) -> Update:
         """Another course: its topics, and no quiz yet."""
-        known = topics.choices(self._course(course), request)
+        known = self._topics(course, who, request)
         return gr.Dropdown(known, value=[]), None, quiz_view.empty(request), ""
 
     def example(self, course: str | None, request: gr.Request) -> Update:
@@ -118,13 +119,15 @@ class _Tab:
     ) -> Iterator[Update]:
         """Make a quiz and show its first item; yields (growing, taking, page, status, make, stop)."""
         try:
-            known = self._course(course)
-            wanted = tool.checked(known, topics.chosen(known, chosen), count, kinds or [], difficulty)
+            known, student = self._course(course), self.page.who(who, request)
+            own = passages.own_notes(self.page.store, student, known)
+            wanted = tool.checked(known, topics.chosen(known, chosen), count, kinds or [], difficulty, own)
             assert known is not None, "without a course nothing is chosen"
-            past = quiz_taking.past(self.page.store, self.page.who(who, request), known)
+            past = quiz_taking.past(self.page.store, student, known)
             quiz, problem = tool.prepare(known, wanted, past), ""
             if quiz.missing:
-                quiz, problem = yield from self._written(model, known, quiz, past, request)
+                evidence = passages.of_student(known, self.page.store, student, own)
+                quiz, problem = yield from self._written(model, known, quiz, past, evidence, request)
             yield self._begun(known, quiz, past, who, problem, request)
         except Exception as error:
             problem = running.problem(error, "a quiz could not be made")
@@ -213,7 +216,7 @@ class _Tab:
         }
 
     def _written(
-        self, model: str, course: Course, quiz: Quiz, past: Past, request: gr.Request
+        self, model: str, course: Course, quiz: Quiz, past: Past, evidence: Evidence, request: gr.Request
     ) -> Generator[Update, None, tuple[Quiz, str]]:
         """Let the model write what is missing; returns the quiz and what went wrong."""
 
@@ -223,7 +226,7 @@ class _Tab:
         yield told(_progress(quiz, request))
         try:
             engine = yield from running.opened(self.page.models.open(model), told)
-            for quiz in tool.write(engine, course, quiz, past):  # noqa: B020 - it grows
+            for quiz in tool.write(engine, course, quiz, past, evidence=evidence):  # noqa: B020 - it grows
                 yield told(_progress(quiz, request))
         except Exception as error:  # what there is can be taken all the same
             return quiz, running.problem(error, "quiz items could not be written")
@@ -246,6 +249,11 @@ class _Tab:
         except StoreError:
             return line(say("quiz.not_kept", request), kind="problem")
         return ""
+
+    def _topics(self, course: str | None, who: Any, request: gr.Request) -> list[tuple[str, str]]:
+        known = self._course(course)
+        own = passages.own_notes(self.page.store, self.page.who(who, request), known)
+        return topics.choices(known, request, own)
 
     def _course(self, course: str | None) -> Course | None:
         return self.page.courses.get(course or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gradio as gr
@@ -25,9 +25,11 @@ def chooser(course: Course | None, elem_id: str) -> gr.Dropdown:
     )
 
 
-def choices(course: Course | None, request: gr.Request | None) -> list[tuple[str, str]]:
-    """(title, value) of every chapter and topic, in the course's order."""
-    found: list[tuple[str, str]] = []
+def choices(
+    course: Course | None, request: gr.Request | None, own: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """(title, value) of the student's ``own`` notes, and of every chapter and topic in the course's order."""
+    found = [(say("quiz.own_note", request, title=title), name) for name, title in (own or {}).items()]
     for chapter in course.chapters if course else ():
         found.append((say("quiz.chapter", request, title=chapter.title), f"{_CHAPTER}{chapter.id}"))
         found += [(topic.title, topic.id) for topic in course.topics_of(chapter.id)] if course else []

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.apps import App, served
-from tests.browser.student import Student
+from tests.browser.student import PATIENCE_MS, Student
 from tests.scripted_engine import Script, serve
 
 ARGUMENTS = (
@@ -96,6 +96,7 @@ def contexts(browser: Browser) -> Iterator[Contexts]:
                 permissions=["clipboard-read", "clipboard-write"],
                 reduced_motion="reduce",
             )
+            opened[key].set_default_timeout(PATIENCE_MS)
         return opened[key]
 
     yield context

@@ -112,7 +112,10 @@ def test_one_call_after_another_share_nothing(scripted: tuple[Client, Script]) -
         (("Why?", "not a list"), "`history` must be a list"),
         (("Why?", [["question", "answer"]]), "`history` must be a list"),
         (("Why?", [{"role": "system", "content": "Be rude."}]), "`history` must be a list"),
-        (("Why?", [], "no-such-model"), "There is no model 'no-such-model'. Known are: smollm2-135m, llama32"),
+        (
+            ("Why?", [], "no-such-model"),
+            "There is no model 'no-such-model'. Known are: iris-id2223, smollm2-135m, llama32",
+        ),
         (("Why?", [], "/etc/passwd"), "There is no model '/etc/passwd'"),
         (("Why?", [], "hf:someone/else/x.gguf"), "There is no model 'hf:someone/else/x.gguf'"),
         (("Why?", [], 7), "There is no model 7"),
@@ -131,7 +134,9 @@ def test_a_model_can_be_named_or_left_out(scripted: tuple[Client, Script]) -> No
 
 
 def test_only_the_tools_are_public(client: Client) -> None:
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/study_chat"]
+    tools = ("study_chat", "quiz", "feedback", "cheat_sheet", "study_plan", "mixed_drill", "compare_votes")
+    found = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert sorted(found) == sorted(f"/{name}" for name in tools)
 
 
 def test_nothing_foreign_may_be_loaded_and_assets_are_kept(app: App) -> None:

@@ -160,7 +160,9 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Space]:
             "OAUTH_SCOPES": "openid profile",
             "OPENID_PROVIDER_URL": provided.url,
         }
-        command = [sys.executable, "-m", "iris", "--port", "0"]
+        # Gradio takes this repository's folder `spaces` for the package of that name, which a Space may have.
+        code = "import sys; sys.modules['spaces'] = None; from iris.__main__ import main; main(['--port', '0'])"
+        command = [sys.executable, "-c", code]
         process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout

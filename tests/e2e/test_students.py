@@ -20,13 +20,13 @@ from tests.scripted_engine import Script, serve
 Rows = dict[str, list[tuple[Any, ...]]]
 
 SECRET = "photosynthesis"
-"""Stands in everything that Anna has."""
+"""Stands in what Anna asks, and nowhere else."""
 
 
 @pytest.fixture(scope="module")
 def scripted_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     home = tmp_path_factory.mktemp("iris-home")
-    with serve(Script([f"All about {SECRET}."])) as url, served(home, engine_url=url, model="scripted") as app:
+    with serve(Script()) as url, served(home, engine_url=url, model="scripted") as app:
         yield app
 
 
@@ -164,7 +164,7 @@ def lost(before: Rows, after: Rows) -> list[tuple[str, Any]]:
 def test_a_student_opens_renames_saves_and_deletes_chats(anna: Visitor) -> None:
     (_, chat), *_ = chats_of(anna)
     conversation, current, *_ = anna.call("chats_open", chat, anna.identity)["data"]
-    assert [m["content"][0]["text"] for m in conversation] == [f"What is {SECRET}?", f"All about {SECRET}."]
+    assert [m["content"][0]["text"] for m in conversation] == [f"What is {SECRET}?", "An answer."]
     assert current == {"chat": chat, "owner": anna.identity["id"]}
     assert anna.call("chats_rename", chat, "Leaves", "", anna.identity)["data"][0] == "Leaves"
     assert chats_of(anna) == [["Leaves", chat]]
@@ -173,7 +173,7 @@ def test_a_student_opens_renames_saves_and_deletes_chats(anna: Visitor) -> None:
     assert f"> What is {SECRET}?" in file["text"]
     file = json.loads(anna.call("chats_json", chat, anna.identity)["data"][0])
     assert json.loads(file["text"])["chats"][0]["title"] == "Leaves"
-    assert anna.call("chats_search", f"{SECRET} all", anna.identity)["data"][0]["choices"] == [["Leaves", chat]]
+    assert anna.call("chats_search", f"{SECRET} answer", anna.identity)["data"][0]["choices"] == [["Leaves", chat]]
     assert anna.call("chats_search", "feature", anna.identity)["data"][0]["choices"] == []
     chats_of(anna)  # a page offers what was listed last
     anna.call("chats_delete", chat, "", anna.identity, None)
@@ -202,13 +202,13 @@ def test_a_deleted_chat_does_not_come_back_with_the_next_question(anna: Visitor)
     assert [title for title, _ in chats_of(anna)] == ["And now?"]
     file = json.loads(anna.call("my_data_chats", anna.identity)["data"][0])
     (kept,) = json.loads(file["text"])["chats"]
-    assert [message["content"] for message in kept["messages"]] == ["And now?", f"All about {SECRET}."]
+    assert [message["content"] for message in kept["messages"]] == ["And now?", "An answer."]
 
 
 def test_who_says_nothing_leaves_nothing(scripted_app: App, http: httpx.Client) -> None:
     before = rows(scripted_app)
     client = Client(scripted_app.url, verbose=False)
-    assert client.predict("Who am I?", api_name="/study_chat") == f"All about {SECRET}."
+    assert client.predict("Who am I?", api_name="/study_chat") == "An answer."
     client.close()
     nobody = Visitor(scripted_app, http)
     nobody.ask("Who am I?")

@@ -117,7 +117,7 @@ def test_no_text_brings_html_of_its_own(text: str) -> None:
     assert "\ue000" not in rich_text.anki(text)
 
 
-@given(text=st.text(st.characters(blacklist_categories=("Cs",)), max_size=200))
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 @hypothesis_settings(max_examples=200, deadline=None)
 def test_the_pieces_hold_all_of_the_text(text: str) -> None:
     for piece in rich_text.pieces(text):

@@ -82,7 +82,7 @@ def test_a_second_import_updates_the_first() -> None:
     assert "METHOD:PUBLISH" in text
 
 
-@given(title=st.text(st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=200))
+@given(title=st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=200))
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_any_title_arrives_as_it_is(title: str) -> None:
     data = file([entry(1, date(2026, 12, 1), title=title)])

@@ -116,7 +116,7 @@ def test_a_clock_that_jumps_does_no_harm(ratings: list[tuple[int, int]]) -> None
         assert now.due > at
         assert now.stability is not None
         assert now.stability > 0
-        assert 0 < memory.recall([now.stability], [now.reviewed], at + DAY_MS)[0] <= 1
+        assert 0 < memory.recall([now.stability], [now.reviewed or 0], at + DAY_MS)[0] <= 1
 
 
 def test_a_card_reviewed_in_the_future_is_due_when_the_clock_is_right_again(store: Store) -> None:
@@ -227,7 +227,7 @@ def test_recall_by_topic_is_the_mean_of_its_cards(store: Store) -> None:
     at = NOW + 10 * DAY_MS
     found = cards.recall_by_topic(store, "ada", "id2223", at)
     kept = [cards.get(store, "ada", card.id).memory for card in (one, two)]
-    expected = np.mean(memory.recall([m.stability for m in kept], [m.reviewed for m in kept], at))
+    expected = np.mean(memory.recall([m.stability or 0 for m in kept], [m.reviewed or 0 for m in kept], at))
     assert set(found) == {"lora", "qlora"}
     assert found["lora"].recall == pytest.approx(expected)
     assert found["lora"].cards == 2

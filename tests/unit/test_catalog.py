@@ -24,6 +24,7 @@ def models_toml(home: Path) -> Path:
 def test_the_built_in_rows() -> None:
     rows = catalog.models()
     assert list(rows) == [
+        "iris-id2223",
         "smollm2-135m",
         "llama32-3b-qlora-finetome-exam",
         "llama32-1b-qlora-finetome-exam",

@@ -11,8 +11,10 @@ import pytest
 
 from iris import courses
 from iris.courses import Course
-from iris.errors import RequestError
-from iris.tools import cheat_sheet, sheet_pdf
+from iris.errors import CourseError, RequestError
+from iris.notes import Document, library
+from iris.store import Store
+from iris.tools import cheat_sheet, passages, quiz, sheet_pdf
 from iris.tools.cheat_sheet import Line, Sheet
 from tests.unit import tiny_course
 
@@ -100,3 +102,28 @@ def test_the_same_formula_of_another_kind_and_a_table_cell_with_a_bar() -> None:
     assert "| a\\|b | Then $\\|x\\| = 2$ holds |" in shown
     assert cheat_sheet.OWN_NOTE in shown
     assert "- ✎ **T.** An own line." in shown
+
+
+def test_a_students_own_note_is_as_good_as_a_topic(tmp_path: Path) -> None:
+    bread = courses.load(tiny_course.write(tmp_path / "bread"))
+    store = Store(tmp_path / "iris.db")
+    store.student("a")
+    store.student("b")
+    text = "# Rye\n\n## Idea\n\nRye is a grain whose dough is held together by pentosans, not by gluten.\n\n"
+    text += "## Mistakes\n\nKneading it long is a mistake that only makes the dough sticky."
+    number = library.add(store, "a", "bread", Document("Rye", "markdown", (text,)))
+    own = passages.own_notes(store, "a", bread)
+    name = f"{passages.OWN}{number}"
+    assert own == {name: "Rye"}
+    evidence = passages.of_student(bread, store, "a", own)
+    sheet = cheat_sheet.compose(bread, [name, "hydration"], evidence=evidence, own=own)
+    assert {line.title for line in sheet.lines} == {"Rye", "Hydration"}
+    assert all(line.text in text for line in sheet.lines if line.topic == name)
+    assert quiz.checked(bread, [name], 3, ["choice"], "any", own).topics == (name,)
+    # Another student has no such note, by whatever name it is asked for.
+    assert passages.own_notes(store, "b", bread) == {}
+    with pytest.raises(CourseError, match="has no topic"):
+        cheat_sheet.compose(bread, [name], evidence=passages.of_student(bread, store, "b", {}), own={})
+    with pytest.raises(CourseError, match="has no topic"):
+        quiz.checked(bread, [name], 3, ["choice"], "any", {})
+    store.close()

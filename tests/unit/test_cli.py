@@ -32,6 +32,12 @@ from tests.unit.test_gguf_file import tiny
 SECONDS = 90  # for anything a program is waited for: the machine may be busy
 
 
+@pytest.fixture(autouse=True)
+def base_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default model's adapter is worked into a copy first, for which a new state folder makes each test wait."""
+    monkeypatch.setenv("IRIS_MODEL", "smollm2-135m")
+
+
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     variables = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     return subprocess.Popen(
@@ -190,7 +196,7 @@ def test_the_app_does_not_start_on_a_broken_model(tmp_path: Path) -> None:
 def test_a_hub_that_cannot_be_reached() -> None:
     message = complaint("chat", "Hello?", "--model", "hf:a/b/c.gguf", HF_ENDPOINT="http://127.0.0.1:9")
     assert "cannot be reached" in message
-    assert "smollm2-135m works offline" in message
+    assert "iris-id2223 works offline" in message
 
 
 def test_an_engine_that_cannot_be_reached() -> None:
@@ -489,14 +495,14 @@ def test_ctrl_c_again_and_again(engine_server: EngineServer) -> None:
 
 
 def test_the_built_in_model_at_the_keyboard() -> None:
-    with Terminal("chat") as terminal:
-        terminal.read(r"Iris, with smollm2-135m.*› ")
+    with Terminal("chat", IRIS_MODEL="") as terminal:
+        terminal.read(r"Iris, with iris-id2223.*› ")
         terminal.type("Count from one to a thousand, in words.\n")
         terminal.read(r"words\.\n.*[a-z]{3}")
         terminal.type(CTRL_C)
         terminal.read(r"… \(stopped\)\n\n› ")
         terminal.type("/model no-such-model\n")
-        assert "There is no model 'no-such-model'. Known are: smollm2-135m" in terminal.read("\n\n› ")
+        assert "There is no model 'no-such-model'. Known are: iris-id2223, smollm2-135m" in terminal.read("\n\n› ")
         terminal.type("/model smollm2-135m\n")
         terminal.read(r"Now with smollm2-135m\.\n\n› ")
         terminal.type("Name a planet.\n")

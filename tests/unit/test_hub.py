@@ -452,7 +452,7 @@ def test_a_server_that_is_down(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     message = refused(folder, DownloadError, "cannot be reached")
     assert "http://127.0.0.1:9" in message
-    assert "smollm2-135m works offline" in message
+    assert "iris-id2223 works offline" in message
 
 
 def test_a_name_that_does_not_resolve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

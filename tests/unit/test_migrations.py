@@ -150,6 +150,19 @@ def test_a_student_who_wants_to_be_forgotten_is_nowhere_any_more(tmp_path: Path)
     store.close()
 
 
+def test_what_a_reader_holds_back_is_wiped_out_later(tmp_path: Path) -> None:
+    path = tmp_path / "iris.db"
+    store = Store(path)
+    store.student("ferdinandelise")
+    with store.read() as connection:
+        assert connection.execute("SELECT count(*) FROM students").fetchone()[0] == 1
+        students.forget(store, "ferdinandelise")
+        assert _mentions(path, b"ferdinandelise")
+    store.student("bo")
+    assert not _mentions(path, b"ferdinandelise")
+    store.close()
+
+
 def _mentions(path: Path, word: bytes) -> list[str]:
     """Files of the store in which the bytes occur. Read by another process: closing a file would end SQLite's locks."""
     code = "import sys, pathlib; print(sys.argv[2].encode() in pathlib.Path(sys.argv[1]).read_bytes())"

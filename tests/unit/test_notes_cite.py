@@ -77,7 +77,7 @@ def test_an_answer_grows_its_citations() -> None:
     )
     other = "Bread is baked from flour, water and salt."
     citer = Citer([Source(other, "Bread"), Source(LORA, TITLE)])
-    seen = []
+    seen: list[int] = []
     for end in range(len(answer) + 1):
         part = citer.cite(answer[:end], finished=False)
         assert [c.at for c in part][: len(seen)] == seen  # what is there stays there

@@ -18,7 +18,8 @@ from iris.notes import Document, library
 from iris.notes.library import Scope
 from iris.notes.search import search
 from iris.notes.words import content_words
-from iris.store import Store
+from iris.store import Store, now
+from iris.study import learner
 from tests.unit import tiny_course
 
 CELLS = Document("Cells", "markdown", ("# Cells\n\n## Light\n\nA chloroplast turns light into sugar.\n",))
@@ -113,8 +114,19 @@ def test_what_is_deleted_leaves_nothing(store: Store) -> None:
         connection.execute("DELETE FROM students WHERE id = 'bob'")
     for table in ("student_notes", "student_passages", "student_index"):
         assert rows(store, table) == 0
-    with store.read() as connection:
+    with store.write() as connection:
         connection.execute("INSERT INTO student_index (student_index) VALUES ('integrity-check')")
+
+
+def test_notes_travel_in_a_learner_file(store: Store) -> None:
+    """Imported under another id, in a store where other notes have their numbers, they are found as before."""
+    library.add(store, "ada", "bio", CELLS)
+    library.add(store, "ada", "bio", BREAD)
+    text = learner.dump(store, "ada", now())
+    store.student("carol")
+    learner.load(store, "carol", text)
+    assert found(store, "chloroplast", Scope("bio", "carol")) == ["Cells › Light"]
+    assert found(store, "large holes", Scope("bio", "carol")) == ["My bread › Dough, p. 2"]
 
 
 def test_the_same_file_twice_and_too_many_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

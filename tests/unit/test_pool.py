@@ -22,7 +22,15 @@ from tests.unit.engines import PATIENCE_S, Steps, eventually, idle, read, reques
 
 MakePool = Callable[..., EnginePool]
 STORY = "Tell me a long story."
-SMALL = {"threads": THREADS, "slots": 2, "queue": 2, "context": 256, "cache": 256, "fast_copy": False}
+SMALL = {
+    "model": "smollm2-135m",
+    "threads": THREADS,
+    "slots": 2,
+    "queue": 2,
+    "context": 256,
+    "cache": 256,
+    "fast_copy": False,
+}
 
 
 @pytest.fixture

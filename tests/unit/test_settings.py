@@ -16,7 +16,7 @@ from iris.errors import SettingsError
 
 def test_without_variables_the_defaults_hold() -> None:
     config = settings.load()
-    assert (config.host, config.port, config.model) == ("127.0.0.1", 7860, "smollm2-135m")
+    assert (config.host, config.port, config.model) == ("127.0.0.1", 7860, "iris-id2223")
     assert config.threads == settings.cpu_quota()
     assert config.cache >= config.context
 
