@@ -102,7 +102,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self._body()
         with self.hub.lock:
             self.hub.asked.append((self.command, self.path, len(body)))
-            self.hub.tokens.add(self.headers.get("Authorization", ""))
+            if self.path.startswith("/lfs/"):  # another company's storage, with addresses that are enough
+                assert "Authorization" not in self.headers
+            else:
+                self.hub.tokens.add(self.headers.get("Authorization", ""))
             if trouble and isinstance(trouble.what, int):
                 self._refuse(trouble.what, trouble.message, **trouble.headers)
                 return
