@@ -58,7 +58,7 @@ def build(page: Page) -> None:
     shows = filled.success(tab.make, wanted, made, **slow)
     stop.click(None, cancels=[event, shows], **quick).then(tab.stopped, growing, made, **quick)
     gr.api(
-        tab.api,
+        tab.cheat_sheet,
         api_name="cheat_sheet",
         api_description="A cheat sheet of one page for topics of a course: Markdown, lines with sources, and a PDF.",
         concurrency_limit=page.concurrency,
@@ -130,7 +130,7 @@ class _Tab:
             return None, gr.skip(), gr.skip(), note, *_buttons(False)
         return None, _html(growing, request), _files(growing, request), note, *_buttons(False)
 
-    def api(
+    def cheat_sheet(
         self,
         topics: list[str],
         own_lines: bool = False,

@@ -106,7 +106,7 @@ def build(page: Page) -> None:
     chosen.input(tab.plotted, chosen, plots, **quick)
     page.model.change(lambda model, other: _other(page, model, other), [page.model, other], other, **quick)
     gr.api(
-        tab.api,
+        tab.compare_votes,
         api_name="compare_votes",
         api_description="How all students voted: for each pair of models, how often which was preferred.",
         queue=False,
@@ -258,7 +258,7 @@ class _Tab:
     def _title(self, model: str) -> str:
         return {name: title for title, name in self.page.models.choices}.get(model, model)
 
-    def api(self) -> list[dict[str, Any]]:
+    def compare_votes(self) -> list[dict[str, Any]]:
         """The counts of every pair of models, the pair with the most votes first."""
         return [asdict(score) for score in compare.scores(self.page.store)]
 

@@ -101,7 +101,7 @@ def build(page: Page) -> None:
     stay.click(lambda: gr.Column(visible=False), None, asking, **quick)
     wake.click(tab.wake, [kept, *where], all_of_it, **quick)
     gr.api(
-        tab.api,
+        tab.mixed_drill,
         api_name="mixed_drill",
         api_description="A mini exam over topics of a course; with `answers`, its report. Nothing is kept.",
         queue=False,
@@ -221,7 +221,7 @@ class _Tab:
 
         return handler
 
-    def api(
+    def mixed_drill(
         self,
         topics: list[str] | None = None,
         count: int = COUNT,

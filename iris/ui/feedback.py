@@ -73,7 +73,7 @@ def build(page: Page) -> None:
     shows = filled.success(tab.check, wanted, made, **slow)
     stop.click(None, cancels=[event, shows], **quick).then(tab.stopped, None, [status, check, stop], **quick)
     gr.api(
-        tab.api,
+        tab.feedback,
         api_name="feedback",
         api_description="Feedback on an exam answer: points covered and missing, errors, score, a better answer.",
         concurrency_limit=page.concurrency,
@@ -130,7 +130,7 @@ class _Tab:
     def stopped(self, request: gr.Request) -> Update:
         return line(say("quiz.stopped", request)), *_buttons(False)
 
-    def api(
+    def feedback(
         self, question: str, answer: str, reference: str = "", course: str = "", model: str = "", better: bool = True
     ) -> dict[str, Any]:
         """Feedback on an answer to an exam question.

@@ -93,7 +93,7 @@ def build(page: Page) -> None:
         trigger_mode="once",
     )
     gr.api(
-        tab.api,
+        tab.study_plan,
         api_name="study_plan",
         api_description="A day-by-day study plan that fits the hours. Nothing is kept.",
         queue=False,
@@ -230,7 +230,7 @@ class _Tab:
         except Exception as error:
             yield gr.skip(), _problem(running.problem(error, "tips could not be written"))
 
-    def api(
+    def study_plan(
         self,
         exam_date: str,
         hours_per_day: float,

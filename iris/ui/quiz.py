@@ -75,7 +75,7 @@ def build(page: Page) -> None:
     )
     shown.submit(tab.step, [taking, page.course, page.student], [taking, shown, status], **quick)
     gr.api(
-        tab.api,
+        tab.quiz,
         api_name="quiz",
         api_description="Make a quiz about topics of a course: items with right answers, explanations and sources.",
         concurrency_limit=page.concurrency,
@@ -166,7 +166,7 @@ class _Tab:
             problem = running.problem(error, "an answer could not be marked")
             return gr.skip(), gr.skip(), line(problem, kind="problem")
 
-    def api(
+    def quiz(
         self,
         topics: list[str],
         count: int = COUNT,

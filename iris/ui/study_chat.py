@@ -157,7 +157,7 @@ def build(page: Page) -> None:
     notes.input(None, notes, used, js="(use) => use", **quick)
     app.load(None, used, notes, js="(use) => use", **quick)
     gr.api(
-        tab.api,
+        tab.study_chat,
         api_name="study_chat",
         api_description="Ask Iris one question; the answer streams. `history` are earlier messages "
         '(`{"role": "user" | "assistant", "content": …}`), `model` a catalog id (empty: the default). With `notes` = '
@@ -249,7 +249,7 @@ class _Tab:
             for cited in self.grounding.stream(engine, question, turns, scope, _pace(engine)):
                 yield grounding.as_markdown(cited, request), cited.answer
 
-    def api(
+    def study_chat(
         self,
         message: str,
         history: list[dict[str, Any]] | None = None,

@@ -54,7 +54,7 @@ def test_cancel_stops_the_engine(client: Client, app: App) -> None:
 
 
 def test_a_client_that_is_gone_frees_its_slot(app: App) -> None:
-    payload = {"data": [LONG, [], ""], "session_hash": "gone", "fn_index": _index(app)}
+    payload = {"data": [LONG, [], "", "", ""], "session_hash": "gone", "fn_index": _index(app)}
     with httpx.Client(base_url=f"{app.url}/gradio_api", timeout=60) as http:
         http.post("/queue/join", json=payload).raise_for_status()
         with http.stream("GET", "/queue/data", params={"session_hash": "gone"}) as events:
