@@ -10,6 +10,7 @@ lose against them, and an adapter that was never trained must equal its base. St
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -104,10 +105,14 @@ def choices(task: Task) -> list[Check]:
         (task.name, item.id, "answer"): {"answer": f"{LETTERS[item.right]}. {item.reference}", "stopped": True}
         for item in task.items
     }
+    dice = random.Random(1)
+    thrown = {item.id: dice.randrange(len(item.options)) for item in task.items}
     guesses = {
-        (task.name, item.id, "options"): _options([1.0 if n == place % len(item.options) else 0.0 for n in range(4)])
-        | {"sizes": [1] * 4}
-        for place, item in enumerate(task.items)
+        (task.name, item.id, "options"): _options(
+            [1.0 if n == thrown[item.id] else 0.0 for n in range(len(item.options))]
+        )
+        | {"sizes": [1] * len(item.options)}
+        for item in task.items
     }
     right = summary.estimates(summary.values_of([task], {**knows, **says}, {}))
     guessed = summary.estimates(summary.values_of([task], guesses, {}))[f"{task.name}.letter"]

@@ -149,7 +149,7 @@ def write(
     evidence: Evidence | None = None,
     seed: int | None = None,
 ) -> Generator[Quiz, None, None]:
-    """Ask the model for the items that are missing; yields the quiz after each attempt.
+    """Ask the model for the items that are missing; yields the quiz while an item is written, and after it.
 
     ``evidence`` gives the passages to ask about (default: the course's own notes). Closing the generator stops the
     engine's work; what was yielded stays good.
@@ -165,7 +165,14 @@ def write(
     tries = min(MAX_TRIES, TRIES_EACH * quiz.missing)
     in_a_row = 0
     for kind, passage in itertools.islice(quiz_write.plan(quiz.wanted.kinds, sources, shuffle), tries):
-        attempt = writer.attempt(kind, passage, quiz.wanted.difficulty or "medium")
+        writing = writer.attempt(kind, passage, quiz.wanted.difficulty or "medium")
+        while True:
+            try:
+                next(writing)
+            except StopIteration as done:
+                attempt: quiz_write.Attempt = done.value
+                break
+            yield quiz
         if attempt.item is None:
             assert attempt.reason is not None
             quiz = replace(quiz, refused=Counter(quiz.refused) + Counter([attempt.reason]))

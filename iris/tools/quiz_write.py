@@ -11,7 +11,7 @@ from typing import Any
 
 from iris import prompts
 from iris.courses import Difficulty
-from iris.engine import Engine, GenerationRequest, complete
+from iris.engine import Engine, GenerationRequest
 from iris.errors import SchemaError
 from iris.tools import numeric, passages, quiz_checks, words
 from iris.tools.passages import Passage
@@ -44,18 +44,11 @@ class Writer:
     others: list[str]
     shuffle: random.Random = field(default_factory=random.Random)
 
-    def attempts(
-        self, wanted: Sequence[tuple[Kind, Passage]], difficulty: Difficulty
-    ) -> Generator[Attempt, None, None]:
-        """One attempt for each of ``wanted``, as long as they are asked for.
+    def attempt(self, kind: Kind, passage: Passage, difficulty: Difficulty) -> Generator[None, None, Attempt]:
+        """Ask for one item and check it; yields while the model writes, so that closing stops it.
 
         Raises what ``Engine.stream`` raises.
         """
-        for kind, passage in wanted:
-            yield self.attempt(kind, passage, difficulty)
-
-    def attempt(self, kind: Kind, passage: Passage, difficulty: Difficulty) -> Attempt:
-        """Ask for one item and check it."""
         text = _beginning(passage.text)
         evidence = [sentence for sentence in passages.sentences(text) if _can_be_evidence(kind, sentence)]
         if not evidence:
@@ -67,7 +60,11 @@ class Writer:
             _schema(kind, evidence[:MAX_SENTENCES]),
         )
         try:
-            written, _ = complete(self.engine, request)
+            written = ""
+            with self.engine.stream(request) as chunks:
+                for chunk in chunks:
+                    written += chunk.text
+                    yield
             item = _item(kind, json.loads(written), passage, difficulty)
         except (SchemaError, ValueError, KeyError, TypeError):
             return Attempt(None, "form")

@@ -226,8 +226,11 @@ class _Tab:
         yield told(_progress(quiz, request))
         try:
             engine = yield from running.opened(self.page.models.open(model), told)
+            pace, tried = running.Pace(), quiz.tried
             for quiz in tool.write(engine, course, quiz, past, evidence=evidence):  # noqa: B020 - it grows
-                yield told(_progress(quiz, request))
+                if quiz.tried > tried or pace.due():  # an update is also when a closed page is noticed
+                    tried = quiz.tried
+                    yield told(_progress(quiz, request))
         except Exception as error:  # what there is can be taken all the same
             return quiz, running.problem(error, "quiz items could not be written")
         return quiz, ""

@@ -98,7 +98,7 @@ def test_a_quiz_from_the_example_to_the_result_and_the_wrong_ones_again(student:
             expect(form(student).locator(".iris-word")).to_have_text(verdicts[0])
         onward(student)
     expect(form(student)).to_contain_text(re.compile(r"Result: [\d.]+ of 3"))
-    expect(form(student).locator(".iris-reviewed li")).to_have_count(3)
+    expect(form(student).locator(".iris-reviewed > li")).to_have_count(3)
     wrong = sum("Wrong" in verdict or "Partly" in verdict for verdict in verdicts)
     form(student).locator("[data-action=again]").click()
     expect(form(student)).to_contain_text(f"Question 1 of {wrong or 3} · round 2", timeout=PATIENCE_MS)
