@@ -104,8 +104,9 @@ def _word(found: str, start: int, end: int, *, begins: bool) -> Iterator[Token]:
     if lower in _FOLDED_NEGATIONS or lower.endswith(("n't", "n’t")):
         yield Token("negation", "not", start, end)
         return
+    article = found == "a" or (found == "A" and begins)  # elsewhere an A is a name, as of a matrix
     special = (
-        any(c.isdigit() for c in found) or sum(c.isupper() for c in found) > 1 or (len(found) == 1 and found != "a")
+        any(c.isdigit() for c in found) or sum(c.isupper() for c in found) > 1 or (len(found) == 1 and not article)
     )
     if lower in _FOLDED_CONTRASTS:
         yield Token("contrast", stem(lower), start, end)

@@ -24,6 +24,16 @@ class Student:
         self.box.wait_for()
         self.page.wait_for_function("document.querySelector('#iris-status')?.getAttribute('role') === 'status'")
 
+    def tab(self, name: str) -> None:
+        """Go to a tab, wherever the page has room for it: in the row or in the menu behind it."""
+        wanted = self.page.get_by_role("tab", name=name, exact=True)
+        hidden = self.page.locator(".overflow-dropdown button", has_text=name)
+        if hidden.count():
+            self.page.get_by_role("button", name="More tabs").click()
+            hidden.first.click()
+        else:
+            wanted.first.click()
+
     def reload(self) -> None:
         self.page.reload()
         self.box.wait_for()

@@ -44,7 +44,7 @@ def stored(home: Path) -> None:
 def comparing(new_student: NewStudent, app: App) -> Student:
     stored(app.home)
     student = new_student(app, seat=2)
-    student.page.get_by_role("tab", name="Compare").click()
+    student.tab("Compare")
     return student
 
 

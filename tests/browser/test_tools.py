@@ -39,8 +39,7 @@ def bakery(tmp_path_factory: pytest.TempPathFactory, script: Script) -> Iterator
 
 
 def tab(student: Student, name: str) -> None:
-    student.page.get_by_role("tab", name=name, exact=True).click()
-    expect(student.page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+    student.tab(name)
 
 
 def choose(student: Student, where: str, *titles: str) -> None:

@@ -105,7 +105,8 @@ def test_an_answer_without_a_true_sentence_quotes_the_notes(
         assert quote.text in passage.text
         assert "LoRA" in passage.label
     assert answer.quotes[0].text.startswith("LoRA freezes the pretrained matrix")
-    assert [number for number, _, _ in answer.sources] == [1]
+    assert [number for number, _, _ in answer.sources] == sorted({quote.citation.number for quote in answer.quotes})
+    assert answer.sources[0][0] == 1
 
 
 def test_what_the_notes_do_not_cover_is_known_beforehand(scripted: RemoteEngine, script: Script, store: Store) -> None:
