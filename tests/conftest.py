@@ -26,9 +26,6 @@ def _foreign_settings() -> list[str]:
 # Before any import of huggingface_hub and gradio, which read theirs once.
 for _name in _foreign_settings():
     del os.environ[_name]
-# torch and llama.cpp both use AMX, and each takes it for granted that a thread's tiles are as it left them: whoever
-# comes second in a thread dies of an illegal instruction. Iris never has both in one process; tests do.
-os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"

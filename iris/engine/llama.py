@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +109,10 @@ class Model:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         params = C.llama_model_default_params()
-        params.use_extra_bufts = AMX != "crashes"  # weights that are laid out for AMX are multiplied by AMX
+        # Weights that are laid out for AMX are multiplied by AMX. Not beside torch, which uses it, too (in the gate of
+        # export, in tests): each library takes it for granted that a thread's tiles are as it left them, and whoever
+        # comes second dies of an illegal instruction.
+        params.use_extra_bufts = AMX != "crashes" and "torch" not in sys.modules
         with _log_lock:
             _log.clear()
             self.handle = C.llama_model_load_from_file(os.fsencode(path), params)
