@@ -25,9 +25,9 @@ from model_card import Facts
 from space_folder import SpaceError
 
 from iris.errors import IrisError
+from iris.results import FORMAT, KIND
 
 EVALUATIONS = Path("outputs/evaluation")
-_KIND, _FORMAT = "iris-evaluation", 1
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -156,7 +156,7 @@ def _results(
     found = named or sorted([*folder.glob("results*.json"), *EVALUATIONS.glob("*/results.json")])
     for path in found:
         about = _json(path, "evaluation/ writes it")
-        right = about.get("kind") == _KIND and about.get("format") == _FORMAT
+        right = about.get("kind") == KIND and about.get("format") == FORMAT
         rows = about.get("rows", []) if right else []
         labels = tuple(row["label"] for row in rows if named_so.search(f"{row['label']} {row['model']}"))
         if labels:

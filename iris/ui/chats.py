@@ -11,7 +11,7 @@ import gradio as gr
 
 from iris.errors import IrisError
 from iris.study import chat_export, chats
-from iris.ui import downloads
+from iris.ui import downloads, running
 from iris.ui.messages import as_message
 from iris.ui.page import Page
 from iris.ui.strings import say, t
@@ -101,7 +101,7 @@ def layout() -> Panel:
 def connect(panel: Panel, page: Page, shown: Shown) -> None:
     """Connect the list with the store and with the conversation on the page."""
     of = _Handlers(page)
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = running.QUICK
     student, chosen, search = page.student, panel.chosen, panel.search
     listed = [chosen, panel.actions, panel.confirm, panel.status]
 
@@ -238,4 +238,4 @@ def _line(text: str) -> str:
 
 
 def _problem(error: IrisError) -> str:
-    return f'<p class="problem">{html.escape(str(error))}</p>'
+    return running.status(str(error), kind="problem")

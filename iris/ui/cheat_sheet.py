@@ -40,14 +40,8 @@ def build(page: Page) -> None:
         shown = gr.HTML("", elem_id="iris-sheet-shown", js_on_load=None)
     growing = gr.State(None)
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    slow: dict[str, Any] = {
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "concurrency_limit": page.concurrency,
-        "concurrency_id": "engine",
-        "trigger_mode": "once",
-    }
+    quick = running.QUICK
+    slow = running.slow(page.concurrency)
     if isinstance(place, gr.Tab):
         place.select(tab.choices, [page.course, page.student], [chosen], **quick)
     page.course.change(tab.changed, [page.course, page.student], [chosen], **quick)

@@ -19,7 +19,7 @@ from iris.results import MEASURES, Results, measure_of
 from iris.study.votes import CHOICES, Score
 from iris.tools import compare
 from iris.tools.compare import Sides
-from iris.ui import charts, downloads
+from iris.ui import charts, downloads, running
 from iris.ui.page import Page
 from iris.ui.strings import say, t
 
@@ -132,19 +132,19 @@ class _Tab:
         """Both answers as they grow; then the votes are opened."""
         shut = [gr.Button(interactive=False)] * len(CHOICES)
         kept = [gr.skip()] * len(CHOICES)
-        running = (gr.Button(interactive=False), gr.Button(visible=True))
+        busy = (gr.Button(interactive=False), gr.Button(visible=True))
         ended = (gr.Button(interactive=True), gr.Button(visible=False))
-        line = _status(say("compare.working", request))
-        yield (_heading("A"), "", _heading("B"), "", line, *running, "", *shut)
+        line = running.status(say("compare.working", request))
+        yield (_heading("A"), "", _heading("B"), "", line, *busy, "", *shut)
         try:
             last = Sides()
             who = self.page.who(student, request)
             for step in self._sides(question or "", model, other or "", who):
                 if isinstance(step, str):
-                    yield (*[gr.skip()] * 4, _status(step), *[gr.skip()] * 3, *kept)
+                    yield (*[gr.skip()] * 4, running.status(step), *[gr.skip()] * 3, *kept)
                     continue
                 place = step.left.place or step.right.place
-                said = _status(say("compare.place", request, place=place)) if place else gr.skip()
+                said = running.status(say("compare.place", request, place=place)) if place else gr.skip()
                 yield (
                     gr.skip(),
                     step.left.text if step.left.text != last.left.text else gr.skip(),
@@ -156,10 +156,10 @@ class _Tab:
                 )
                 last = step
             ready = [gr.Button(interactive=True)] * len(CHOICES)
-            line = _status(say("compare.choose", request))
+            line = running.status(say("compare.choose", request))
             yield (*[gr.skip()] * 4, line, *ended, last.duel, *ready)
         except Exception as error:
-            line = _status(_problem(error, request), kind="problem")
+            line = running.status(_problem(error, request), kind="problem")
             yield (*[gr.skip()] * 4, line, *ended, "", *shut)
 
     def _sides(self, question: str, model: str, other: str, who: str) -> Generator[Sides | str, None, None]:
@@ -181,7 +181,7 @@ class _Tab:
         )
 
     def stopped(self, request: gr.Request) -> tuple[Any, ...]:
-        return _status(say("compare.stopped", request)), gr.Button(interactive=True), gr.Button(visible=False)
+        return running.status(say("compare.stopped", request)), gr.Button(interactive=True), gr.Button(visible=False)
 
     def voting(self, choice: str) -> Any:
         def vote(duel: str, student: object, request: gr.Request) -> tuple[Any, ...]:
@@ -189,12 +189,12 @@ class _Tab:
             try:
                 found = compare.vote(self.page.store, self.page.who(student, request), duel, choice)
             except IrisError as error:
-                return gr.skip(), gr.skip(), _status(str(error), kind="problem"), gr.skip(), *shut
+                return gr.skip(), gr.skip(), running.status(str(error), kind="problem"), gr.skip(), *shut
             names = [self._title(found.left_model), self._title(found.right_model)]
             return (
                 _heading("A", names[0]),
                 _heading("B", names[1]),
-                _status(say("compare.thanks", request)),
+                running.status(say("compare.thanks", request)),
                 self._scores(request),
                 *shut,
             )
@@ -216,14 +216,14 @@ class _Tab:
         found, problems = compare.evaluations()
         first = next(iter(found), None)
         choices = [(f"{results.title}, {results.date}", name) for name, results in found.items()]
-        plots = self._plots(found[first], request) if first else _status(say("compare.no_results", request))
-        wrong = "".join(_status(problem, kind="problem") for problem in problems)
+        plots = self._plots(found[first], request) if first else running.status(say("compare.no_results", request))
+        wrong = "".join(running.status(problem, kind="problem") for problem in problems)
         return self._scores(request), gr.Dropdown(choices, value=first, visible=bool(found)), wrong + plots
 
     def plotted(self, name: str, request: gr.Request) -> str:
         found, _ = compare.evaluations()
         if name not in found:
-            return _status(say("compare.no_results", request))
+            return running.status(say("compare.no_results", request))
         return self._plots(found[name], request)
 
     def _plots(self, results: Results, request: gr.Request) -> str:
@@ -242,7 +242,7 @@ class _Tab:
     def _scores(self, request: gr.Request) -> str:
         scores = compare.scores(self.page.store)
         if not scores:
-            return _status(say("compare.no_votes", request))
+            return running.status(say("compare.no_votes", request))
         head = "".join(
             f"<th>{html.escape(say(f'compare.{key}', request))}</th>"
             for key in ("models", "first_wins", "second_wins", "both", "neither")
@@ -266,10 +266,6 @@ class _Tab:
 def _heading(letter: str, model: str = "") -> str:
     name = f": {html.escape(model)}" if model else ""
     return f"<h3>{letter}{name}</h3>"
-
-
-def _status(line: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{html.escape(line)}</p>'
 
 
 def _problem(error: Exception, request: gr.Request) -> str:

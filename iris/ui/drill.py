@@ -81,7 +81,7 @@ def build(page: Page) -> None:
         wake = gr.Button("wake", elem_id="iris-drill-wake", elem_classes="iris-unseen")
         current = gr.Textbox("", visible="hidden", container=False)
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    quick = running.QUICK
     where = [page.course, page.student]
     question = [asked, choice, words]
     all_of_it = [setting, taking, reported, clock, number, *question, current, status, by_topic, lines]

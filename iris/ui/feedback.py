@@ -57,14 +57,8 @@ def build(page: Page) -> None:
         status = gr.HTML("", elem_id="iris-feedback-status", elem_classes="iris-line")
         shown = gr.HTML("", elem_id="iris-feedback-shown", js_on_load=None)
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    slow: dict[str, Any] = {
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "concurrency_limit": page.concurrency,
-        "concurrency_id": "engine",
-        "trigger_mode": "once",
-    }
+    quick = running.QUICK
+    slow = running.slow(page.concurrency)
     form = [question, answer, reference]
     wanted = [*form, page.course, page.model]
     made = [shown, status, check, stop]

@@ -10,7 +10,7 @@ from gradio.context import Context
 
 from iris.errors import IrisError
 from iris.study import chat_export, students
-from iris.ui import downloads, student, take_along
+from iris.ui import downloads, running, student, take_along
 from iris.ui.page import Page
 from iris.ui.strings import say, t, texts
 
@@ -48,7 +48,7 @@ def build(page: Page) -> None:
         status = gr.HTML("", elem_id="iris-data-status")
         file, done = downloads.component(), downloads.component()
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = running.QUICK
     if isinstance(tab, gr.Tab):
         tab.select(of.kept, page.student, kept, api_name="my_data_kept", **quick)
     exported = export.click(of.export, page.student, [file, status], api_name="my_data_chats", **quick)
@@ -100,4 +100,4 @@ def _name(table: str, request: gr.Request) -> str:
 
 
 def _problem(error: IrisError) -> str:
-    return f'<p class="problem">{html.escape(str(error))}</p>'
+    return running.status(str(error), kind="problem")

@@ -71,7 +71,7 @@ def build(page: Page) -> None:
         file, zone = downloads.component(), clock.component()
         filled = gr.Textbox("", visible="hidden", container=False)
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    quick = running.QUICK
     where = [page.course, page.student, zone]
     form = [exam, hours, begin, weekdays, off, chosen, unsure, sure]
     plan = [status, chart, shown, ticks, again, ics, ask, tips]

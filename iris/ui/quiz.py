@@ -53,14 +53,8 @@ def build(page: Page) -> None:
     growing = gr.State(None)
     taking = gr.State(None)
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    slow: dict[str, Any] = {
-        "show_progress": "hidden",
-        "api_visibility": "private",
-        "concurrency_limit": page.concurrency,
-        "concurrency_id": "engine",
-        "trigger_mode": "once",
-    }
+    quick = running.QUICK
+    slow = running.slow(page.concurrency)
     form = [chosen, count, difficulty, kinds]
     made = [growing, taking, shown, status, make, stop]
     if isinstance(place, gr.Tab):

@@ -67,7 +67,7 @@ def build(page: Page) -> None:
         current = gr.Textbox("", visible="hidden", container=False)
         file, zone = downloads.component(), clock.component()
 
-    quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    quick = running.QUICK
     where = [page.course, page.student, zone]
     card = [counted, face, front, back, turning, grading, *grades, tools, current, status]
     for shows in (*([place.select] if isinstance(place, gr.Tab) else []), page.course.change):

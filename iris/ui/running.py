@@ -19,6 +19,20 @@ CRASHED = "Something went wrong inside Iris, and it was written to the log. Noth
 UPDATE_S = 0.25
 """Least time between two updates of a page: each costs the server some of the cores that the model needs."""
 
+QUICK: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+"""How a page's listeners are connected that answer at once."""
+
+
+def slow(concurrency: int) -> dict[str, Any]:
+    """How those are connected that ask the model, ``concurrency`` of them at the same time on the whole page."""
+    return {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "concurrency_limit": concurrency,
+        "concurrency_id": "engine",
+        "trigger_mode": "once",
+    }
+
 
 def opened(opening: Generator[str, None, Engine], told: Callable[[str], Any]) -> Generator[Any, None, Engine]:
     """The engine of a model that is being opened; yields ``told`` of each line for the student."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
 import json
-import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +16,10 @@ from iris.notes.library import Scope
 from iris.prompts import Turn
 from iris.tools import study_chat
 from iris.tools.grounded import plain
-from iris.ui import chat_card, chat_keeper, chats, grounding, passages, student
+from iris.ui import chat_card, chat_keeper, chats, grounding, passages, running, student
 from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
-
-log = logging.getLogger(__name__)
 
 # Each update of a page costs the server about 4 ms of the cores that the model also needs, so they are rationed.
 WRITING_S = 0.15
@@ -38,7 +34,6 @@ PLACEHOLDER = (
     "Ask anything about your course. Iris explains step by step. It can be wrong: check what matters in your notes."
 )
 READY = "Enter sends, Shift + Enter starts a new line."
-CRASHED = "Something went wrong inside Iris, and it was written to the log. Nothing of yours is lost: try again."
 
 _LATEX = [
     {"left": "$$", "right": "$$", "display": True},
@@ -121,17 +116,17 @@ def build(page: Page) -> None:
             autofocus=True,
         )
         with gr.Row(elem_id="iris-foot"):
-            status = gr.HTML(_status(READY, kind="hint"), elem_id="iris-status")
+            status = gr.HTML(running.status(READY, kind="hint"), elem_id="iris-status")
             new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
             panel.show.render()
             card = chat_card.button()
             notes = grounding.selector()
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = running.QUICK
     # One listener for all four, so that none of them can start a second answer while one is written.
     answer = gr.on(
         [question.submit, chat.example_select, chat.retry, chat.edit],
-        keeper.kept(tab.answer, lambda line: (gr.skip(), gr.skip(), _status(line, kind="problem"))),
+        keeper.kept(tab.answer, lambda line: (gr.skip(), gr.skip(), running.status(line, kind="problem"))),
         [current, page.student, question, chat, model, notes, page.course],
         [chat, question, status, current],
         trigger_mode="once",
@@ -141,8 +136,8 @@ def build(page: Page) -> None:
         api_visibility="private",
     )
     everything = [chat, question, status, saved, current]
-    empty = json.dumps([[], "", _status(READY, kind="hint"), {}, {}])
-    stopped = json.dumps(_status("Stopped."))
+    empty = json.dumps([[], "", running.status(READY, kind="hint"), {}, {}])
+    stopped = json.dumps(running.status("Stopped."))
     answer.then(None, None, everything, js=_DONE.replace("EMPTY", empty).replace("STOPPED", stopped), **quick)
     question.stop(None, None, status, js=_CLICKED.replace("END", "stopped").replace("RESULT", stopped), **quick)
     question.stop(None, cancels=answer, **quick)
@@ -206,16 +201,16 @@ class _Tab:
             scope = self.grounding.scope(notes, course, who, request) if self.grounding else None
         except RequestError as error:
             # Nothing was changed yet, save by an edit; a message of a megabyte need not travel back.
-            yield asked.before, gr.skip(), _status(str(error), kind="problem")
+            yield asked.before, gr.skip(), running.status(str(error), kind="problem")
             return
         conversation = [*asked.history, as_message("user", question)]
         line = "Reading your question …"
         box = {"value": ""} if asked.empties_box else {}
-        yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), _status(line)
+        yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), running.status(line)
         text = ""
         try:
-            engine = yield from _while_opening(
-                self.models.open(model), lambda line: (gr.skip(), gr.skip(), _status(line))
+            engine = yield from running.opened(
+                self.models.open(model), lambda line: (gr.skip(), gr.skip(), running.status(line))
             )
             for shown, answer in self._written(engine, question, _turns(asked.history), scope, request):
                 # Unchanged parts are skipped: the box would lose the focus, the status line would be read out again.
@@ -224,19 +219,16 @@ class _Tab:
                     text = shown
                     reply = [*conversation, as_message("assistant", text)]
                 said, line = line, _line(answer)
-                yield reply, gr.skip(), gr.skip() if line == said else _status(line)
+                yield reply, gr.skip(), gr.skip() if line == said else running.status(line)
             if not text:
                 raise IrisError("The model ended without an answer. Ask again, or put the question differently.")
         except Exception as error:
-            problem = str(error)
-            if not isinstance(error, IrisError):
-                log.exception("an answer failed")
-                problem = CRASHED
+            problem = running.problem(error, "an answer failed")
             if text:  # what was written stays, and can be retried
-                yield gr.skip(), gr.skip(), _status(problem, kind="problem")
+                yield gr.skip(), gr.skip(), running.status(problem, kind="problem")
             else:
                 back = gr.skip() if asked.box is None else gr.Textbox(value=asked.box)
-                yield asked.before, back, _status(problem, kind="problem")
+                yield asked.before, back, running.status(problem, kind="problem")
 
     def _written(
         self, engine: Engine, question: str, turns: Sequence[Turn], scope: Scope | None, request: gr.Request | None
@@ -263,7 +255,7 @@ class _Tab:
                 raise RequestError("`message` must be text.")
             turns = _turns(_checked_history(history))
             scope = self._scope(notes, course)
-            engine = yield from _while_opening(self.models.open(model), lambda line: "")
+            engine = yield from running.opened(self.models.open(model), lambda line: "")
             if scope is None or self.grounding is None:
                 for answer in study_chat.stream(engine, message, turns, pace=_pace(engine)):
                     yield answer.text
@@ -281,16 +273,6 @@ class _Tab:
             raise RequestError(f"There is no course {course!r}. Known are: {', '.join(known)}.")
         chosen = course or next(iter(known), "")
         return self.grounding.scope(notes, chosen, "", None) if self.grounding else None
-
-
-def _while_opening(opening: Generator[str, None, Engine], told: Callable[[str], Any]) -> Generator[Any, None, Engine]:
-    while True:
-        try:
-            line = next(opening)
-        except StopIteration as done:
-            engine: Engine = done.value
-            return engine
-        yield told(line)
 
 
 def _asked(draft: str, history: list[Message], event: gr.EventData) -> _Asked:
@@ -360,7 +342,3 @@ def _turns(messages: list[Message]) -> tuple[Turn, ...]:
         elif turns:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{plain(text)}".strip())
     return tuple(turns)
-
-
-def _status(line: str, *, kind: str = "") -> str:
-    return f'<p class="{kind}">{html.escape(line)}</p>'

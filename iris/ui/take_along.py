@@ -27,7 +27,7 @@ def build(page: Page) -> None:
     status = gr.HTML("", elem_id="iris-take-status", elem_classes="iris-line")
     file = downloads.component()
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = running.QUICK
     saved = save.click(of.save, page.student, [file, status], **quick)
     saved.then(None, file, None, js=downloads.SAVE, **quick)
     read.upload(of.read, [read, page.student], [status, read], **quick)
