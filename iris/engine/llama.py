@@ -99,6 +99,16 @@ def log_to(callback: Any) -> Iterator[None]:
         C.llama_log_set(_callback, ctypes.c_void_p(0))
 
 
+def relaid() -> bool:
+    """Whether weights may be laid out anew for this processor's fastest kernels.
+
+    Weights that are laid out for AMX are multiplied by AMX. Not beside torch, which uses it, too (in the gate of export,
+    in tests): each library takes it for granted that a thread's tiles are as it left them, and whoever comes second dies
+    of an illegal instruction.
+    """
+    return AMX != "crashes" and "torch" not in sys.modules
+
+
 class Model:
     """A GGUF loaded for inference, with its vocabulary and, if given, a LoRA adapter.
 
@@ -109,10 +119,7 @@ class Model:
 
     def __init__(self, path: Path, adapter: Path | None = None) -> None:
         params = C.llama_model_default_params()
-        # Weights that are laid out for AMX are multiplied by AMX. Not beside torch, which uses it, too (in the gate of
-        # export, in tests): each library takes it for granted that a thread's tiles are as it left them, and whoever
-        # comes second dies of an illegal instruction.
-        params.use_extra_bufts = AMX != "crashes" and "torch" not in sys.modules
+        params.use_extra_bufts = relaid()
         with _log_lock:
             _log.clear()
             self.handle = C.llama_model_load_from_file(os.fsencode(path), params)

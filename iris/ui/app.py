@@ -76,7 +76,7 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
         notice = models.notice_line()
         models.connect(known, model, notice)
         shared = page.Page(app, known, model, courses, course, store, who, concurrency)
-        tabs = gr.Tabs(elem_id="iris-tabs", render=False)
+        tabs = gr.Tabs(elem_id="iris-tabs", overflow_behavior="wrap", render=False)
         if settings.forgets:
             keeping.line(tabs, TABS)
         tabs.render()

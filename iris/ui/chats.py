@@ -83,7 +83,7 @@ def layout() -> Panel:
                 markdown = gr.Button(t("chats.markdown"), size="sm")
                 as_json = gr.Button(t("chats.json"), size="sm")
                 delete = gr.Button(t("chats.delete"), size="sm")
-            with gr.Row(visible=False) as confirm:
+            with gr.Row(visible=False, elem_id="iris-chats-confirm") as confirm:
                 gr.Markdown(t("chats.confirm"))
                 confirmed = gr.Button(t("chats.confirmed"), variant="stop", size="sm", scale=0)
                 kept = gr.Button(t("chats.kept"), size="sm", scale=0)
@@ -108,7 +108,8 @@ def connect(panel: Panel, page: Page, shown: Shown) -> None:
     shows = panel.show.click(of.show, [search, student], [panel.column, *listed], api_name="chats_show", **quick)
     shows.then(None, js=_INTO, **quick)
     panel.back.click(lambda: gr.Column(visible=False), None, panel.column, **quick).then(None, js=_BACK, **quick)
-    search.input(of.listed, [search, student], listed, trigger_mode="always_last", api_name="chats_search", **quick)
+    # Gradio calls what is pasted or dictated no input; any change is searched for.
+    search.change(of.listed, [search, student], listed, trigger_mode="always_last", api_name="chats_search", **quick)
     search.submit(of.listed, [search, student], listed, **quick)
     chosen.input(
         of.choose,
@@ -156,10 +157,10 @@ class _Handlers:
         self._page = page
         self._store = page.store
 
-    def show(self, search: str, value: Any, request: gr.Request) -> tuple[Any, ...]:
+    def show(self, search: str | None, value: Any, request: gr.Request) -> tuple[Any, ...]:
         return (gr.Column(visible=True), *self.listed(search, value, request))
 
-    def listed(self, search: str, value: Any, request: gr.Request) -> tuple[Any, ...]:
+    def listed(self, search: str | None, value: Any, request: gr.Request) -> tuple[Any, ...]:
         """The list, nothing chosen, the actions away, and how many there are."""
         try:
             choices = self._choices(search, self._page.who(value, request))
@@ -168,7 +169,7 @@ class _Handlers:
         if choices:
             line = say("chats.more", request, number=LISTED) if len(choices) == LISTED else ""
         else:
-            line = say("chats.not_found" if search.strip() else "chats.none", request)
+            line = say("chats.not_found" if (search or "").strip() else "chats.none", request)
         return gr.Radio(choices, value=None), gr.Column(visible=False), gr.Row(visible=False), _line(line)
 
     def choose(self, chat: str | None, value: Any, request: gr.Request) -> tuple[Any, ...]:
@@ -189,7 +190,7 @@ class _Handlers:
         conversation = [as_message(message.role, message.text) for message in found]
         return conversation, {"chat": chat, "owner": student}, gr.Column(visible=False), ""
 
-    def rename(self, chat: str | None, title: str, search: str, value: Any, request: gr.Request) -> tuple[Any, ...]:
+    def rename(self, chat: str | None, title: str, search: str | None, value: Any, request: gr.Request) -> tuple[Any, ...]:
         """The title as it was kept, and the list with it."""
         try:
             student = self._page.who(value, request)
@@ -217,7 +218,7 @@ class _Handlers:
 
         return handler
 
-    def delete(self, chat: str | None, search: str, value: Any, current: Any, request: gr.Request) -> tuple[Any, ...]:
+    def delete(self, chat: str | None, search: str | None, value: Any, current: Any, request: gr.Request) -> tuple[Any, ...]:
         """The list without the chosen chat; the page is emptied if it showed that one."""
         try:
             chats.delete(self._store, self._page.who(value, request), chat or "")
@@ -228,7 +229,7 @@ class _Handlers:
             return *rest, line or _line(say("chats.deleted", request)), [], {}, {}
         return *rest, line or _line(say("chats.deleted", request)), gr.skip(), gr.skip(), gr.skip()
 
-    def _choices(self, search: str, student: str) -> list[tuple[str, str]]:
+    def _choices(self, search: str | None, student: str) -> list[tuple[str, str]]:
         found = chats.recent(self._store, student, search=search or "", limit=LISTED)
         return [(chat.title or "…", chat.id) for chat in found]
 

@@ -29,11 +29,12 @@ Update = tuple[Any, ...]
 
 # Answers are first kept in the browser, then sent, all of them each time: what a dead connection swallowed comes with
 # the next answer, or after a reload.
+# Runs at every change of the answer, so also when the page turns to a question and shows what was answered before.
 _KEEP = """
 (kept, place, answer) => {
   const drill = document.getElementById("iris-clock")?.dataset.drill?.split("-")[0] ?? "";
   const before = kept && kept.drill === drill ? kept.answers : {};
-  return {drill, answers: {...before, [place]: answer ?? ""}};
+  return answer || place in before ? {drill, answers: {...before, [place]: answer ?? ""}} : kept;
 }
 """
 
@@ -91,7 +92,8 @@ def build(page: Page) -> None:
     number.input(tab.turn, [number, current, *where], question, **quick)
     back.click(tab.step(-1), [number, current, *where], [number, *question], **quick)
     on.click(tab.step(1), [number, current, *where], [number, *question], **quick)
-    for answer, typed in ((choice, choice.input), (words, words.input)):
+    # Gradio calls what is pasted or dictated no input; a change it is.
+    for answer, typed in ((choice, choice.input), (words, words.change)):
         typed(None, [kept, number, answer], kept, js=_KEEP, **quick).then(
             tab.save, [kept, current, *where], [saved, number], trigger_mode="always_last", **quick
         )
@@ -293,7 +295,8 @@ class _Tab:
         if item.options:
             options = [(_option(item, option, request), option) for option in item.options]
             value = given if given in item.options else None
-            return text, gr.Radio(options, value=value, visible=True), gr.Textbox("", visible=False)
+            # The hidden box keeps its text: a change there would be kept as the answer to this question.
+            return text, gr.Radio(options, value=value, visible=True), gr.Textbox(visible=False)
         return text, gr.Radio([], value=None, visible=False), gr.Textbox(given, visible=True)
 
     def _report(self, course: Course, drill: Drill, request: gr.Request, line: str = "") -> Update:

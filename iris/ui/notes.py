@@ -57,6 +57,7 @@ def build(page: Page) -> None:
         )
         with gr.Row(elem_id="iris-notes-foot"):
             status = gr.HTML("", elem_id="iris-notes-status", elem_classes="iris-line", js_on_load=_STATUS)
+            gr.Markdown(t("notes.too_large"), elem_id="iris-notes-too-large", elem_classes="iris-line")
             stop = gr.Button(t("notes.stop"), size="sm", visible=False, elem_id="iris-notes-stop", scale=0)
         own = gr.HTML("", elem_id="iris-notes-own", js_on_load=_LIST)
         with gr.Row(elem_id="iris-notes-search"):
@@ -85,7 +86,23 @@ def build(page: Page) -> None:
     page.student.change(tab.lists, who, [own, shared], queue=False, **quick)
 
 
-_STATUS = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+# Gradio's box says no more than "Error" of a file over the limit, so such files never reach it.
+_STATUS = f"""
+element.setAttribute("role", "status");
+element.setAttribute("aria-live", "polite");
+const refuse = (event) => {{
+  if (!event.target.closest?.("#iris-notes-files")) return;
+  const files = event.target.files ?? event.dataTransfer?.files ?? [];
+  const large = [...files].some((file) => file.size > {ingest.MAX_BYTES});
+  document.getElementById("iris-notes-too-large").classList.toggle("told", large);
+  if (!large) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  if (event.target.files) event.target.value = "";
+}};
+document.addEventListener("change", refuse, true);
+document.addEventListener("drop", refuse, true);
+"""
 
 
 class _Tab:

@@ -25,14 +25,8 @@ class Student:
         self.page.wait_for_function("document.querySelector('#iris-status')?.getAttribute('role') === 'status'")
 
     def tab(self, name: str) -> None:
-        """Go to a tab, wherever the page has room for it: in the row or in the menu behind it."""
-        wanted = self.page.get_by_role("tab", name=name, exact=True)
-        hidden = self.page.locator(".overflow-dropdown button", has_text=name)
-        if hidden.count():
-            self.page.get_by_role("button", name="More tabs").click()
-            hidden.first.click()
-        else:
-            wanted.first.click()
+        """Go to a tab."""
+        self.page.get_by_role("tab", name=name, exact=True).click()
 
     def reload(self) -> None:
         self.page.reload()

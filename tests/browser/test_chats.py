@@ -33,9 +33,6 @@ def saved(download: Download) -> str:
     return Path(download.path()).read_text(encoding="utf-8")
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the search takes a text that is filled in at once only at times; typed letters work"
-)
 def test_chats_are_listed_searched_and_opened(reader: Student, script: Script) -> None:
     reader.ask_and_wait("What is a feature store?")
     script.pieces = ["It is **slow**."]
@@ -182,7 +179,6 @@ def forget(student: Student) -> None:
     student.box.wait_for(timeout=PATIENCE_MS)
 
 
-@pytest.mark.xfail(strict=False, reason="My data is behind More tabs, and the way back there is not found at times")
 def test_my_data_is_counted_taken_along_and_deleted(reader: Student) -> None:
     page = reader.page
     reader.ask_and_wait("What is kept?")
@@ -227,7 +223,6 @@ def test_a_second_window_of_a_forgotten_student_says_so(
     other.page.close()
 
 
-@pytest.mark.xfail(strict=False, reason="on a narrow dark page the list scrolls without being reachable by keyboard")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_no_serious_barrier_in_the_list(
     new_student: NewStudent, scripted_app: App, script: Script, scheme: str, width: int

@@ -55,6 +55,7 @@ def write_card(student: Student, front: str, back: str) -> None:
     box(student, "Back: the answer").fill(back)
     student.button("Keep as a new card").click()
     expect(student.page.locator("#iris-review-status")).to_contain_text("The card is kept.")
+    expect(box(student, "Front: the question")).to_have_value("")  # the line above may speak of the card before
 
 
 @pytest.fixture
@@ -287,7 +288,6 @@ def test_a_drill_is_handed_in_by_itself(reader: Student, scripted_app: App) -> N
     assert row[1] == 4
 
 
-@pytest.mark.xfail(strict=False, reason="My data is behind More tabs, and the box for the file is not found there")
 def test_everything_is_taken_to_another_browser(reader: Student, new_student: NewStudent, tmp_path: Path) -> None:
     tab(reader, "Review")
     write_card(reader, "Taken $x < y$", "along <script>")
@@ -305,15 +305,21 @@ def test_everything_is_taken_to_another_browser(reader: Student, new_student: Ne
     other = new_student(reader.app, seat=1)
     tab(other, "My data")
     status = other.page.locator("#iris-take-status")
+
+    def give(file: Path) -> None:
+        with other.page.expect_file_chooser() as chooser:
+            other.button("Read a learner file").click()
+        chooser.value.set_files(file)
+
     for text in ("1 entries are new", "0 entries are new"):
-        other.page.locator("#iris-take-read input[type=file], input#iris-take-read").set_input_files(path)
+        give(path)
         expect(status).to_contain_text(text)
     tab(other, "Review")
     expect(other.page.locator("#iris-card-front")).to_contain_text("Taken")
     tab(other, "My data")
     broken = tmp_path / "broken.json"
     broken.write_text(path.read_text()[:-20])
-    other.page.locator("#iris-take-read input[type=file], input#iris-take-read").set_input_files(broken)
+    give(broken)
     expect(status.locator(".problem")).to_contain_text("not a whole learner file")
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import llama_cpp
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from iris.engine import GenerationRequest, Message, Sampling, TokenLogprob, TokenStream, Usage
 from iris.engine.batch import LocalEngine
-from iris.engine.llama import Context
+from iris.engine.llama import Context, relaid
 
 MakeEngine = Callable[..., LocalEngine]
 
@@ -160,10 +161,13 @@ class Reference:
     """Plain ``llama_cpp.Llama``: one prompt at a time, read from the start, nothing shared."""
 
     def __init__(self, path: str, *, batch: int = 16) -> None:
-        # Flash attention is what Iris' context uses too; without it the half-precision sums differ.
-        self.llama = llama_cpp.Llama(
-            path, n_ctx=512, n_batch=batch, n_threads=1, logits_all=True, flash_attn=True, verbose=False
-        )
+        # Flash attention and the layout of the weights are as in Iris; with others the half-precision sums differ.
+        params = llama_cpp.llama_model_default_params()
+        params.use_extra_bufts = relaid()
+        with mock.patch.object(llama_cpp.llama_cpp, "llama_model_default_params", return_value=params):
+            self.llama = llama_cpp.Llama(
+                path, n_ctx=512, n_batch=batch, n_threads=1, logits_all=True, flash_attn=True, verbose=False
+            )
 
     def tokens(self, *turns: str, **options: Any) -> list[int]:
         return list(self.llama.tokenize(chatml(*turns, **options).encode(), add_bos=False, special=True))
