@@ -77,7 +77,9 @@ def build(page: Page) -> None:
         concurrency_id="notes",
         **quick,
     )
-    stop.click(tab.stopped, who, [files, own, status, stop], cancels=reading, queue=False, **quick)
+    # Two steps: what was said of the progress must not arrive after the end.
+    stopping = stop.click(None, cancels=reading, queue=False, **quick)
+    stopping.then(tab.stopped, who, [files, own, status, stop], queue=False, **quick)
     own.select(tab.choose, who, status, queue=False, **quick)
     own.delete(tab.delete, who, [own, status], queue=False, **quick)
     gr.on([query.submit, seek.click], tab.search, [query, *who], found, queue=False, **quick)
