@@ -1,4 +1,4 @@
-"""Is this file a whole GGUF? Read from its header alone, before llama.cpp sees it.
+"""What a GGUF's header says, and whether the file is whole: read from the header alone, before llama.cpp sees it.
 
 llama.cpp checks much itself, but not everything before it allocates, and an abort in C would take the app down.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -33,8 +34,39 @@ _TENSOR = {kind: (block, size) for block, kinds in _BYTES_OF_BLOCK.items() for k
 the beginning is checked here; llama.cpp knows its size, or refuses it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor is: ``shape`` with the rows last, as the file has it; ``start``, from the beginning of the file,
+    and ``size`` in bytes (0: of a type whose size is not known here)."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A file's architecture, its metadata as it stands there (so many pairs), alignment and tensors."""
+
+    architecture: str
+    pairs: int
+    metadata: bytes
+    alignment: int
+    tensors: tuple[Tensor, ...]
+
+
 def check(path: Path, *, name: str = "", remedy: str = "Delete it and download it again.") -> str:
     """Check magic, version, every metadata value, every tensor's place in the file; returns the architecture.
+
+    See ``layout``.
+    """
+    return layout(path, name=name, remedy=remedy).architecture
+
+
+def layout(path: Path, *, name: str = "", remedy: str = "Delete it and download it again.") -> Layout:
+    """Check the file as far as its header tells, and say what is where.
 
     ``name`` and ``remedy`` replace the path and the advice in the messages.
 
@@ -62,7 +94,7 @@ class _Header:
         self._data = bytearray()
         self._at = 0
 
-    def read(self) -> str:
+    def read(self) -> Layout:
         magic = self._file.read(4)
         if magic != b"GGUF":
             raise ModelFileError(f"{self._name} is not a GGUF file: it begins with {magic!r} instead of b'GGUF'.")
@@ -71,7 +103,7 @@ class _Header:
         if version not in (2, 3):
             raise ModelFileError(f"{self._name} is of GGUF version {version}; Iris reads versions 2 and 3.")
         tensors, pairs = self._count(), self._count()
-        architecture, alignment = "", 32
+        architecture, alignment, begin = "", 32, self._at
         for _ in range(pairs):
             key = self._string()
             kind = self._number("<I")
@@ -83,33 +115,32 @@ class _Header:
                 self._skip(kind)
         if not architecture:
             raise ModelFileError(f"{self._name} does not name its architecture; it is not a language model.")
-        end = 0
-        for _ in range(tensors):
-            end = max(end, self._tensor_end())
+        metadata = bytes(self._data[begin : self._at])
+        found = [self._tensor() for _ in range(tensors)]
         if not alignment or alignment & (alignment - 1):
             self._broken()
-        end += -(-self._at // alignment) * alignment
-        if tensors and end > self._size:
+        data = -(-self._at // alignment) * alignment
+        found = [replace(tensor, start=tensor.start + data) for tensor in found]
+        end = max((tensor.start + (tensor.size or 1) for tensor in found), default=0)
+        if end > self._size:
             raise ModelFileError(
                 f"{self._name} is truncated: it has {self._size:,} bytes, and its tensors end at byte {end:,}. "
                 f"{self._remedy}"
             )
-        return architecture
+        return Layout(architecture, pairs, metadata, alignment, tuple(found))
 
-    def _tensor_end(self) -> int:
-        """Where a tensor ends, counted from the beginning of the data."""
-        self._string()
+    def _tensor(self) -> Tensor:
+        """The next tensor; its start is counted from the beginning of the data."""
+        name = self._string().decode("utf-8", "replace")
         dimensions = self._number("<I")
         if dimensions > _MAX_DIMENSIONS:
             self._broken()
         shape = [self._number("<Q") for _ in range(dimensions)]
         kind, offset = self._number("<I"), self._number("<Q")
-        if kind not in _TENSOR:
-            return offset + 1
-        block, size = _TENSOR[kind]
+        block, size = _TENSOR.get(kind, (1, 0))
         if shape and shape[0] % block:
             self._broken()
-        return offset + math.prod(shape) // block * size
+        return Tensor(name, tuple(shape), kind, offset, math.prod(shape) // block * size)
 
     def _skip(self, kind: int) -> None:
         if kind == _STRING:

@@ -102,9 +102,9 @@ def log_to(callback: Any) -> Iterator[None]:
 def relaid() -> bool:
     """Whether weights may be laid out anew for this processor's fastest kernels.
 
-    Weights that are laid out for AMX are multiplied by AMX. Not beside torch, which uses it, too (in the gate of export,
-    in tests): each library takes it for granted that a thread's tiles are as it left them, and whoever comes second dies
-    of an illegal instruction.
+    Weights that are laid out for AMX are multiplied by AMX. Not beside torch, which uses it, too (in the gate of
+    export, in tests): each library takes it for granted that a thread's tiles are as it left them, and whoever comes
+    second dies of an illegal instruction.
     """
     return AMX != "crashes" and "torch" not in sys.modules
 

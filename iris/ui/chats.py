@@ -190,7 +190,9 @@ class _Handlers:
         conversation = [as_message(message.role, message.text) for message in found]
         return conversation, {"chat": chat, "owner": student}, gr.Column(visible=False), ""
 
-    def rename(self, chat: str | None, title: str, search: str | None, value: Any, request: gr.Request) -> tuple[Any, ...]:
+    def rename(
+        self, chat: str | None, title: str, search: str | None, value: Any, request: gr.Request
+    ) -> tuple[Any, ...]:
         """The title as it was kept, and the list with it."""
         try:
             student = self._page.who(value, request)
@@ -218,7 +220,9 @@ class _Handlers:
 
         return handler
 
-    def delete(self, chat: str | None, search: str | None, value: Any, current: Any, request: gr.Request) -> tuple[Any, ...]:
+    def delete(
+        self, chat: str | None, search: str | None, value: Any, current: Any, request: gr.Request
+    ) -> tuple[Any, ...]:
         """The list without the chosen chat; the page is emptied if it showed that one."""
         try:
             chats.delete(self._store, self._page.who(value, request), chat or "")
