@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> Results:
             {
                 **summary.estimates(values[target.label]),
                 **speed.medians(measured[target.label]),
-                "size": summary.once(_bytes(target) / 1e6),
+                "size": summary.once(target.bytes / 1e6),
             },
         )
         for target in targets
@@ -135,18 +135,12 @@ def _with_exports(named: Sequence[str]) -> list[str]:
     if len(named) > 1:
         return list(named)
     folder = Path(named[0].partition("=")[2] or named[0])
-    found = sorted(path for path in (folder / "gguf").glob("*.gguf") if not path.stem.endswith(("imatrix", "adapter")))
+    found = sorted(
+        path
+        for path in (folder / "gguf").glob("*.gguf")
+        if not path.stem.endswith("_imatrix") and "_adapter_" not in path.stem
+    )
     return [named[0], *(str(path) for path in found)]
-
-
-def _bytes(target: Target) -> int:
-    """Size of everything that must be at hand: an adapter's base counts, as it must be there, too."""
-    if target.path is None:
-        from training import base, recipes
-
-        found = base.locate(recipes.find_base(target.base.removeprefix("catalog:")))
-        return target.bytes + sum(file.stat().st_size for file in Path(found.location).glob("*.safetensors"))
-    return target.bytes
 
 
 def _questions(gguf: Target, loaded: Sequence[Task], sources: Sources, threads: int) -> Questions:

@@ -15,12 +15,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from evaluation.errors import TargetError
 from iris import catalog
+from iris.errors import IrisError
 
 Backend = Literal["gguf", "pytorch"]
 
@@ -45,8 +47,14 @@ class Target:
 
     @property
     def bytes(self) -> int:
-        """What a reader would have to download: all weights, without the base of an adapter folder."""
-        return sum(_size(path) for path in (self.path, self.adapter) if path)
+        """All weights that must be at hand, the base of an adapter folder among them where it is on this machine."""
+        paths = [path for path in (self.path, self.adapter) if path]
+        if self.path is None:
+            from training import base, recipes
+
+            with suppress(IrisError):  # of a base on the Hub the files are not counted
+                paths.append(Path(base.locate(recipes.find_base(self.base.removeprefix("catalog:"))).location))
+        return sum(_size(path) for path in paths)
 
 
 def find_all(named: Sequence[str]) -> list[Target]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,9 +191,14 @@ def test_a_wrong_results_file_is_refused(
 def test_pytorch_and_gguf_get_the_same_tokens_in_processes_of_their_own(
     data: Path, gguf: Path, tmp_path: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A tiny model in PyTorch with the embedded model's tokenizer, beside the embedded GGUF."""
-    out = tmp_path / "out"
-    command = [str(gguf), str(tiny_base), "--data", str(data), "--out", str(out), "--limit", "2"]
+    """A tiny model in PyTorch with the embedded model's tokenizer, and the embedded GGUF as its export."""
+    out, run = tmp_path / "out", tmp_path / "run"
+    shutil.copytree(tiny_base, run)
+    (run / "gguf").mkdir()
+    (run / "gguf" / "run_q4_1.gguf").symlink_to(gguf)
+    for name in ("run_imatrix", "run_adapter_f16"):  # no models
+        (run / "gguf" / f"{name}.gguf").write_bytes(b"GGUF")
+    command = [str(run), "--data", str(data), "--out", str(out), "--limit", "2"]
     assert eval_pytorch_vs_gguf.main([*command, "--rounds", "1", "--threads", "1"]) == 0
     torch, llama = results.read(out / "results.json").rows
     assert (torch.backend, llama.backend) == ("pytorch", "gguf")
