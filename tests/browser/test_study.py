@@ -20,6 +20,7 @@ from iris.study.days import DAY_MS
 from tests.apps import App, wait_until
 from tests.browser.conftest import NewStudent
 from tests.browser.student import Student
+from tests.browser.test_page import problems
 from tests.scripted_engine import Script
 
 SLOW_MS = 60_000
@@ -333,3 +334,41 @@ def test_the_tabs_speak_swedish(browser: Any, scripted_app: App) -> None:
     expect(page.locator("#iris-plan")).to_contain_text(re.compile("mån|tis|ons|tor|fre"))
     context.close()
     assert courses.find("id2223").topics
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_no_serious_barrier(
+    new_student: NewStudent, scripted_app: App, script: Script, scheme: str, width: int
+) -> None:
+    student = new_student(scripted_app, scheme=scheme, width=width)
+    page = student.page
+
+    def barriers() -> list[str]:
+        wide = page.evaluate("document.scrollingElement.scrollWidth > innerWidth")
+        return [*problems(student), *(["the page is wider than the window"] if wide else [])]
+
+    tab(student, "Planner")
+    expect(page.locator("#iris-plan-exam input[type=date]")).to_be_visible()
+    assert barriers() == []
+    make_plan(student, days=21)
+    expect(page.locator("#iris-plan-status")).to_contain_text("days of study", timeout=SLOW_MS)
+    assert barriers() == []
+    tab(student, "Review")
+    assert barriers() == []
+    write_card(student, "What is $r$ in LoRA? " + "wide" * 60, "The *rank*")
+    student.button("Show the answer").click()
+    expect(page.locator("#iris-grade-3")).to_be_visible()
+    assert barriers() == []
+    tab(student, "Drill")
+    assert barriers() == []
+    begin_drill(student)
+    assert barriers() == []
+    student.button("Hand in").click()
+    expect(page.locator("#iris-drill-sure")).to_be_visible()
+    assert barriers() == []
+    page.locator("#iris-drill-sure").get_by_role("button").first.click()
+    expect(page.locator("#iris-drill-report")).to_be_visible(timeout=SLOW_MS)
+    assert barriers() == []
+    for name in ("Compare", "My data"):
+        tab(student, name)
+        assert barriers() == []
