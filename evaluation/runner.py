@@ -25,9 +25,6 @@ from iris.results import Estimate, Results, Row
 
 OUT = Path("outputs/evaluation")
 
-SMALL = 2_000_000_000
-"""Bytes of models that are evaluated together without being told to; in memory they take some times that."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -79,9 +76,7 @@ def parser(doc: str, *, models: Sequence[str], wanted: Sequence[str]) -> argpars
     )
     made.add_argument("--threads", type=int, default=settings.cpu_quota())
     made.add_argument(
-        "--jobs",
-        type=int,
-        help="models at the same time; the threads are shared out (default: one a thread if they are small, else one)",
+        "--jobs", type=int, default=1, help="models at the same time; the threads, and so the speeds, are shared out"
     )
     made.add_argument("--rounds", type=int, default=1, help="timings of each model, turn about; 0: none")
     made.add_argument("--no-bertscore", dest="bertscore", action="store_false")
@@ -101,7 +96,7 @@ def plan(options: argparse.Namespace, name: str, title: str) -> Plan:
         IrisError: a model or the judge does not exist, or a number makes no sense.
     """
     for number, low in (("limit", 0), ("max_tokens", 1), ("threads", 1), ("jobs", 1), ("rounds", 0)):
-        if getattr(options, number) is not None and getattr(options, number) < low:
+        if getattr(options, number) < low:
             raise RunError(f"--{number.replace('_', '-')} must be at least {low}, not {getattr(options, number)}.")
     targets = find_all(options.models)
     limits = dict(Sources().limits)
@@ -125,18 +120,11 @@ def plan(options: argparse.Namespace, name: str, title: str) -> Plan:
         options.system,
         options.max_tokens,
         options.threads,
-        options.jobs or _jobs(targets, options.threads),
+        options.jobs,
         options.rounds,
         options.bertscore,
         judge,
     )
-
-
-def _jobs(targets: Sequence[Target], threads: int) -> int:
-    """Threads of one small model mostly wait for each other: two models with one each are done in two thirds of the
-    time. Large ones would not fit into memory together."""
-    largest = sorted((target.bytes for target in targets), reverse=True)[:threads]
-    return len(largest) if sum(largest) <= SMALL else 1
 
 
 def execute(made: Plan) -> Results:
