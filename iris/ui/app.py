@@ -70,7 +70,7 @@ def build(pool: EnginePool, settings: Settings) -> gr.Blocks:
         who = student.component(store)
         student.connect(app, store, who)
         with gr.Row(elem_id="iris-head"):
-            gr.HTML(theme.BRAND, elem_id="iris-brand", js_on_load=None)
+            gr.HTML(theme.brand(), elem_id="iris-brand", js_on_load=None)
             course = page.course_selector(courses)
             model = models.selector(known)
         notice = models.notice_line()

@@ -6,7 +6,9 @@ The page's language is the browser's; English where Iris does not speak it.
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,12 @@ def say(key: str, request: gr.Request | None, /, **values: object) -> str:
     """A text in the language of whoever asks, with ``{names}`` filled in; for status lines and results."""
     text = texts(language(request)).get(key) or texts("en")[key]
     return text.format(**values) if values else text
+
+
+def chosen(texts_of: Mapping[str, str]) -> str:
+    """A JavaScript expression: of these values by language, the one that ``say`` would choose."""
+    spoken = '(navigator.languages ?? []).map((name) => name.split("-")[0].toLowerCase())'
+    return f'((values) => values[{spoken}.find((name) => name in values) ?? "en"])({json.dumps(dict(texts_of))})'
 
 
 def language(request: gr.Request | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +15,11 @@ from iris.notes.library import Scope
 from iris.prompts import Turn
 from iris.tools import study_chat
 from iris.tools.grounded import plain
-from iris.ui import chat_card, chat_keeper, chats, grounding, passages, running, student
+from iris.ui import chat_card, chat_keeper, chats, grounding, passages, running, strings, student
 from iris.ui.messages import Message, as_message, as_messages, as_text
 from iris.ui.models import Models
 from iris.ui.page import Page
+from iris.ui.strings import say, t
 
 # Each update of a page costs the server about 4 ms of the cores that the model also needs, so they are rationed.
 WRITING_S = 0.15
@@ -28,12 +28,6 @@ WAITING_S = 0.5
 """Least time between two updates of a page that waits in line. An update is also when a closed page is noticed."""
 UPDATES_PER_S = 20
 """Updates a second at most, over all pages whose answers are being written; and as many for those in line."""
-
-PLACEHOLDER = (
-    "## What are you studying?\n"
-    "Ask anything about your course. Iris explains step by step. It can be wrong: check what matters in your notes."
-)
-READY = "Enter sends, Shift + Enter starts a new line."
 
 _LATEX = [
     {"left": "$$", "right": "$$", "display": True},
@@ -96,7 +90,7 @@ def build(page: Page) -> None:
             buttons=["copy", "copy_all"],
             editable="user",
             latex_delimiters=_LATEX,
-            placeholder=PLACEHOLDER,
+            placeholder=t("study_chat.welcome"),
             examples=[{"text": text} for text in prompts.STUDY_CHAT_EXAMPLES],
             feedback_options=None,
             allow_tags=_SHOWN_TAGS,
@@ -108,7 +102,7 @@ def build(page: Page) -> None:
         question = gr.Textbox(
             label="Your question",
             show_label=False,
-            placeholder="Ask a question …",
+            placeholder=t("study_chat.ask"),
             elem_id="iris-question",
             lines=1,
             max_lines=8,
@@ -116,8 +110,8 @@ def build(page: Page) -> None:
             autofocus=True,
         )
         with gr.Row(elem_id="iris-foot"):
-            status = gr.HTML(running.status(READY, kind="hint"), elem_id="iris-status")
-            new = gr.Button("New chat", size="sm", elem_id="iris-new", scale=0)
+            status = gr.HTML("", elem_id="iris-status")
+            new = gr.Button(t("study_chat.new"), size="sm", elem_id="iris-new", scale=0)
             panel.show.render()
             card = chat_card.button()
             notes = grounding.selector()
@@ -136,8 +130,9 @@ def build(page: Page) -> None:
         api_visibility="private",
     )
     everything = [chat, question, status, saved, current]
-    empty = json.dumps([[], "", running.status(READY, kind="hint"), {}, {}])
-    stopped = json.dumps(running.status("Stopped."))
+    ready, stopped = _said("study_chat.ready", kind="hint"), _said("study_chat.stopped")
+    empty = f'[[], "", {ready}, {{}}, {{}}]'
+    app.load(None, None, status, js=f"() => {ready}", **quick)
     answer.then(None, None, everything, js=_DONE.replace("EMPTY", empty).replace("STOPPED", stopped), **quick)
     question.stop(None, None, status, js=_CLICKED.replace("END", "stopped").replace("RESULT", stopped), **quick)
     question.stop(None, cancels=answer, **quick)
@@ -204,7 +199,7 @@ class _Tab:
             yield asked.before, gr.skip(), running.status(str(error), kind="problem")
             return
         conversation = [*asked.history, as_message("user", question)]
-        line = "Reading your question …"
+        line = say("study_chat.reading", request)
         box = {"value": ""} if asked.empties_box else {}
         yield conversation, gr.Textbox(submit_btn=False, stop_btn=True, **box), running.status(line)
         text = ""
@@ -218,10 +213,10 @@ class _Tab:
                 if shown != text:
                     text = shown
                     reply = [*conversation, as_message("assistant", text)]
-                said, line = line, _line(answer)
+                said, line = line, _line(answer, request)
                 yield reply, gr.skip(), gr.skip() if line == said else running.status(line)
             if not text:
-                raise IrisError("The model ended without an answer. Ask again, or put the question differently.")
+                raise IrisError(say("study_chat.nothing", request))
         except Exception as error:
             problem = running.problem(error, "an answer failed")
             if text:  # what was written stays, and can be retried
@@ -302,24 +297,29 @@ def _pace(engine: Engine) -> study_chat.Pace:
     return pace
 
 
-def _line(answer: study_chat.Answer) -> str:
+def _said(key: str, *, kind: str = "") -> str:
+    """A status line as a JavaScript expression."""
+    return strings.chosen({name: running.status(strings.texts(name)[key], kind=kind) for name in strings.LANGUAGES})
+
+
+def _line(answer: study_chat.Answer, request: gr.Request | None) -> str:
     if answer.usage:
-        return _summary(answer.usage, answer.notices)
+        return _summary(answer.usage, answer.notices, request)
     if answer.notices:
         return answer.notices[-1]
     if answer.place:
-        return f"You are number {answer.place} in line …"
-    return "Writing …" if answer.text else "Reading your question …"
+        return say("study_chat.place", request, place=answer.place)
+    return say("study_chat.writing" if answer.text else "study_chat.reading", request)
 
 
-def _summary(usage: Usage, notices: tuple[str, ...]) -> str:
-    parts = [f"{usage.completion_tokens} tokens"]
+def _summary(usage: Usage, notices: tuple[str, ...], request: gr.Request | None) -> str:
+    parts = [say("study_chat.tokens", request, count=usage.completion_tokens)]
     if usage.tokens_per_second:
         parts.append(f"{usage.tokens_per_second:.0f} tokens/s")
     if usage.first_token_s is not None:
-        parts.append(f"first word after {usage.first_token_s:.1f} s")
+        parts.append(say("study_chat.first_word", request, seconds=f"{usage.first_token_s:.1f}"))
     if usage.finish_reason == "length":
-        parts.append("stopped at the length limit")
+        parts.append(say("study_chat.length", request))
     return " · ".join([*parts, *notices])
 
 

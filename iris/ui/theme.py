@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from iris.ui.strings import t
+
 _HERE = Path(__file__).parent
 
 _SANS = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "sans-serif")
@@ -23,7 +25,11 @@ MARK = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 48 48" aria-hidden="true">'
     f'{_PETALS}<circle cx="24" cy="24" r="6.500" fill="#2b1d63"/><circle cx="24" cy="24" r="3" fill="#f6c453"/></svg>'
 )
-BRAND = f"{MARK}<div><h1>Iris</h1><p>Your course tutor</p></div>"
+
+
+def brand() -> str:
+    """The head's mark, name and what Iris is, in the page's language."""
+    return f"{MARK}<div><h1>Iris</h1><p>{t('page.tagline')}</p></div>"
 
 
 def launch_options() -> dict[str, Any]:

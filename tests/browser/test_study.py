@@ -324,10 +324,20 @@ def test_everything_is_taken_to_another_browser(reader: Student, new_student: Ne
     expect(status.locator(".problem")).to_contain_text("not a whole learner file")
 
 
-def test_the_tabs_speak_swedish(browser: Any, scripted_app: App) -> None:
+def test_the_page_speaks_swedish(browser: Any, scripted_app: App, script: Script) -> None:
+    script.pieces, script.pause_s = ["LoRA fryser vikterna."], 0.0
     context = browser.new_context(locale="sv-SE", viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(scripted_app.url)
+    expect(page.get_by_text("Vad pluggar du?")).to_be_visible()
+    expect(page.locator("#iris-brand")).to_contain_text("Din kurshandledare")
+    status = page.locator("#iris-status")
+    expect(status).to_have_text("Retur skickar, Skift + Retur börjar en ny rad.")
+    page.get_by_placeholder("Ställ en fråga …").fill("Vad är LoRA?")
+    page.keyboard.press("Enter")
+    expect(status).to_contain_text("första ordet efter")
+    page.get_by_role("button", name="Ny chatt").click()
+    expect(status).to_have_text("Retur skickar, Skift + Retur börjar en ny rad.")
     page.get_by_role("tab", name="Planering").click()
     page.get_by_role("button", name="Gör planen").click()
     expect(page.locator("#iris-plan-status")).to_contain_text("studiedagar", timeout=SLOW_MS)
