@@ -7,6 +7,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -183,7 +184,8 @@ def test_the_tools_work_through_an_mcp_client(mcp_app: App) -> None:
             # Gradio writes what a function returns as Python would.
             return tools, ast.literal_eval(answer.content[0].text)  # type: ignore[union-attr]
 
-    tools, quiz = asyncio.run(use())
+    with ThreadPoolExecutor(1) as pool:  # this thread may have Playwright's loop, when page tests ran before
+        tools, quiz = pool.submit(asyncio.run, use()).result()
     for name in ("study_chat", "quiz", "feedback", "cheat_sheet"):
         tool = next(tool for found, tool in tools.items() if found.endswith(name))
         assert tool.description
