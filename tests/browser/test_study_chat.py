@@ -322,11 +322,15 @@ def test_the_line_its_places_and_its_end(new_student: NewStudent, app: App) -> N
     wait_until(lambda: not app.engine().status().waiting, "the place in line of a closed page", 20)
     fourth.box.press("Enter")
     fourth.says("You are number 1 in line")
-    for writing in (students[0], students[1], fourth):
-        if writing is fourth:
-            fourth.wait_for_words()
-        if writing.button("Stop").is_visible():  # an answer may also have come to its end
-            writing.stop()
+
+    def end(student: Student) -> None:
+        if student.button("Stop").is_visible():  # an answer may also have come to its end
+            student.stop()
+
+    end(students[0])
+    fourth.wait_for_words()
+    end(students[1])
+    end(fourth)
 
 
 @pytest.mark.parametrize("text", ["", "   \n "])
