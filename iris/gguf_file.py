@@ -82,6 +82,11 @@ def layout(path: Path, *, name: str = "", remedy: str = "Delete it and download 
         raise ModelFileError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
+def padded(size: int, alignment: int) -> int:
+    """The next multiple of ``alignment``: where a file goes on after ``size`` bytes."""
+    return -(-size // alignment) * alignment
+
+
 class _Header:
     """Reads a header from front to back. What was read stays in one buffer: a vocabulary is a hundred thousand small
     strings, and a call of ``read`` for each would take most of a second."""
@@ -119,7 +124,7 @@ class _Header:
         found = [self._tensor() for _ in range(tensors)]
         if not alignment or alignment & (alignment - 1):
             self._broken()
-        data = -(-self._at // alignment) * alignment
+        data = padded(self._at, alignment)
         found = [replace(tensor, start=tensor.start + data) for tensor in found]
         end = max((tensor.start + (tensor.size or 1) for tensor in found), default=0)
         if end > self._size:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from iris import gguf_file
 from iris.engine import fastcopy
 from iris.errors import ModelFileError
+from iris.gguf_file import padded
 
 log = logging.getLogger(__name__)
 
@@ -78,21 +79,17 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
             dimensions = struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape)
             kind = gguf.GGMLQuantizationType[wide.__name__.replace("float", "F")]
             file.write(struct.pack("<Q", len(name)) + name + dimensions + struct.pack("<IQ", kind, offset))
-            offset += _padded(math.prod(tensor.shape) * np.dtype(wide).itemsize, read.alignment)
+            offset += padded(math.prod(tensor.shape) * np.dtype(wide).itemsize, read.alignment)
         for tensor in read.tensors:  # one at a time: the model as float32 is seven times the file
-            file.write(bytes(_padded(file.tell(), read.alignment) - file.tell()))
+            file.write(bytes(padded(file.tell(), read.alignment) - file.tell()))
             rows = blocks[tensor.start : tensor.start + tensor.size].reshape(math.prod(tensor.shape[1:]), -1)
             values = gguf.dequantize(rows, gguf.GGMLQuantizationType(tensor.kind)).reshape(tensor.shape[::-1])
             file.write((values + changes.of(tensor.name)).astype(_wide(tensor)).data)
-        file.write(bytes(_padded(file.tell(), read.alignment) - file.tell()))
+        file.write(bytes(padded(file.tell(), read.alignment) - file.tell()))
 
 
 def _wide(tensor: gguf_file.Tensor) -> type[np.float32] | type[np.float16]:
     return np.float32 if len(tensor.shape) == 1 else np.float16
-
-
-def _padded(size: int, alignment: int) -> int:
-    return -(-size // alignment) * alignment
 
 
 class _Changes:
